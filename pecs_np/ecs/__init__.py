@@ -1,0 +1,1 @@
+"""The entity-component system. It knows nothing of files."""

@@ -1,0 +1,88 @@
+"""Moving rows of structured arrays at memory speed.
+
+NumPy copies structured arrays field by field. Rows without objects are plain bytes, and copied as
+such they are 5 to 30 times faster (1M rows of two ``<f4``: 0.25 ms against 6 ms).
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "BYTE",
+    "Array",
+    "as_bytes",
+    "copy_rows",
+    "put_rows",
+    "read_only",
+    "resized",
+    "strictly_increasing",
+]
+
+Array = NDArray[np.generic]
+BYTE = np.dtype("u1")
+
+
+@functools.cache
+def _rows_as(itemsize: int) -> np.dtype[np.void]:
+    return np.dtype((np.void, itemsize))
+
+
+def as_bytes(array: Array) -> NDArray[np.uint8]:
+    """Return the C-contiguous, object-free *array* as bytes, shape (nbytes,), sharing its memory."""
+    if array.itemsize == 0 or array.size == 0:
+        return np.empty(0, BYTE)
+    return array.reshape(-1).view(BYTE)
+
+
+def copy_rows(target: Array, source: Array) -> None:
+    """Copy *source*, shape () or (n,), over *target*, shape (n,), of the same dtype."""
+    dtype = target.dtype
+    if dtype.itemsize == 0:
+        return
+    if dtype.hasobject or source.ndim == 0:
+        target[...] = source
+    elif target.flags.c_contiguous and source.flags.c_contiguous:
+        if len(source) == len(target):
+            as_bytes(target)[...] = as_bytes(source)
+        else:
+            target[...] = source
+    else:
+        rows = _rows_as(dtype.itemsize)
+        target.view(rows)[...] = source.view(rows)
+
+
+def put_rows(target: Array, rows: NDArray[np.intp], source: Array) -> None:
+    """Write *source*, shape () or (k,), to the given *rows*, shape (k,), of *target*."""
+    dtype = target.dtype
+    if dtype.itemsize == 0:
+        return
+    if dtype.hasobject:
+        target[rows] = source
+    else:
+        view = _rows_as(dtype.itemsize)
+        target.view(view)[rows] = source.view(view)
+
+
+def resized(array: Array, size: int, capacity: int) -> Array:
+    """Return a new array of *capacity* rows whose first *size* rows are those of *array*."""
+    dtype = array.dtype
+    new: Array = (np.zeros if dtype.hasobject else np.empty)(capacity, dtype)
+    if size:
+        copy_rows(new[:size], array[:size])
+    return new
+
+
+def read_only(array: Array) -> Array:
+    """Return a view of *array* that refuses writes."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def strictly_increasing(values: Array) -> bool:
+    """Tell whether each of *values*, shape (n,), is greater than the one before."""
+    return bool((values[1:] > values[:-1]).all())

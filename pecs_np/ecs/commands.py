@@ -1,0 +1,220 @@
+"""A command buffer: structural edits recorded now, from any thread, and carried out later."""
+
+from __future__ import annotations
+
+import threading
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pecs_np.ecs.components import Component, component_type
+from pecs_np.ecs.entities import EntityId
+from pecs_np.errors import ComponentDefinitionError, PecsError, WorldError
+
+if TYPE_CHECKING:
+    from pecs_np.ecs.world import World
+
+__all__ = ["CommandBuffer", "DeferredEntity"]
+
+# kind, entity or entities, components or types, keyword arguments
+Command = tuple[str, Any, tuple[Any, ...], dict[str, Any]]
+
+
+class DeferredEntity:
+    """An entity that a command buffer will spawn; later commands of the same buffer can name it.
+
+    Attributes
+    ----------
+    id : EntityId or None
+        Set when the buffer is applied.
+    """
+
+    __slots__ = ("id",)
+
+    def __init__(self) -> None:
+        self.id: EntityId | None = None
+
+    def __repr__(self) -> str:
+        return f"<DeferredEntity {self.id!r}>"
+
+
+class CommandBuffer:
+    """Structural edits to carry out later: after a query, or at the end of a step.
+
+    Recording is safe from any number of threads. Edits are carried out in the order recorded;
+    neighbours of the same kind go together as one bulk operation.
+
+    Examples
+    --------
+    >>> from pecs_np import CommandBuffer, World, component
+    >>> @component
+    ... class Burning:
+    ...     since: int = 0
+    >>> world = World()
+    >>> ids = world.spawn_batch(count=3)
+    >>> commands = CommandBuffer()
+    >>> commands.insert(ids[0], Burning(since=5))
+    >>> torch = commands.spawn(Burning())
+    >>> commands.despawn(ids[2])
+    >>> commands.apply(world)
+    >>> len(world), world.has(torch.id, Burning)
+    (3, True)
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._commands: list[tuple[str, Any, tuple[Any, ...], dict[str, Any]]] = []
+
+    def __len__(self) -> int:
+        return len(self._commands)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __repr__(self) -> str:
+        return f"<CommandBuffer of {len(self)} edits>"
+
+    def spawn(self, *components: Any) -> DeferredEntity:
+        """Record ``world.spawn``; the result stands for the entity in later commands."""
+        entity = DeferredEntity()
+        self._record("spawn", entity, components)
+        return entity
+
+    def spawn_batch(self, *components: Any, count: int | None = None, stable_ids: Any = None) -> None:
+        """Record ``world.spawn_batch``."""
+        self._record("spawn_batch", None, components, count=count, stable_ids=stable_ids)
+
+    def spawn_with_stable_id(self, stable_id: int, *components: Any) -> DeferredEntity:
+        """Record ``world.spawn_with_stable_id``."""
+        entity = DeferredEntity()
+        self._record("spawn_with_stable_id", entity, components, stable_id=stable_id)
+        return entity
+
+    def despawn(self, entity: Any) -> None:
+        """Record ``world.despawn``; one that is no longer alive by then is passed over."""
+        self._record("despawn", entity, ())
+
+    def insert(self, entity: Any, *components: Any) -> None:
+        """Record ``world.insert``."""
+        self._record("insert", entity, components)
+
+    def remove(self, entity: Any, *types: Any) -> None:
+        """Record ``world.remove``."""
+        self._record("remove", entity, types)
+
+    def clear(self) -> None:
+        """Forget everything recorded."""
+        with self._lock:
+            self._commands = []
+
+    def apply(self, world: World) -> None:
+        """Carry out what was recorded and forget it.
+
+        Raises
+        ------
+        PecsError
+            What the first failing edit raised. Edits before it are done, it is dropped, and those
+            after it stay recorded.
+        """
+        with self._lock:
+            commands, self._commands = self._commands, []
+        done = 0
+        try:
+            for _, group in groupby(commands, key=_batch_key):
+                batch = list(group)
+                if len(batch) == 1 or not _apply_together(world, batch):
+                    for command in batch:
+                        _apply(world, command)
+                        done += 1
+                else:
+                    done += len(batch)
+        except PecsError as error:
+            error.add_note(f"while applying command {done + 1} of {len(commands)}: {commands[done][0]}")
+            with self._lock:
+                self._commands = commands[done + 1 :] + self._commands
+            raise
+
+    def _record(self, kind: str, entity: Any, args: tuple[Any, ...], **kwargs: Any) -> None:
+        if kind != "remove":
+            # Copied, because the caller may go on to change what it passed.
+            args = tuple([_copied(value) for value in args])
+        with self._lock:
+            self._commands.append((kind, entity, args, kwargs))
+
+
+def _copied(value: Any) -> Any:
+    if not isinstance(value, Component):
+        name = component_type(value).name
+        raise ComponentDefinitionError(
+            f"expected a value of {name}, found the class", suggestion=f"write {name}(…)"
+        )
+    return value._wrap(np.array(value))
+
+
+def _batch_key(command: Command) -> Any:
+    """Return equal keys for edits that one bulk operation can carry out, else a key of its own."""
+    kind, entity, args, _ = command
+    if kind == "despawn":
+        return kind
+    if kind == "remove" and _is_single(entity):
+        return kind, args
+    if kind in ("insert", "spawn") and _is_single(entity) and all(np.shape(c) == () for c in args):
+        return kind, tuple(type(component) for component in args)
+    return id(command)
+
+
+def _is_single(entity: Any) -> bool:
+    return isinstance(entity, int | np.integer | DeferredEntity)
+
+
+def _apply_together(world: World, batch: list[Command]) -> bool:
+    """Carry out edits of one kind as a bulk operation; False, and nothing done, where that cannot be."""
+    kind, _, args, _ = batch[0]
+    if kind == "despawn":
+        ids = np.concatenate([np.atleast_1d(_resolved(command[1])) for command in batch])
+        ids = np.unique(ids.astype(np.uint64))
+        world.despawn(ids[world.is_alive(ids)])
+        return True
+    try:
+        if kind == "remove":
+            world.remove(np.unique([int(_resolved(command[1])) for command in batch]), *args)
+            return True
+        columns = [
+            type(component)._wrap(np.array([np.asarray(command[2][i]) for command in batch], component._array.dtype))
+            for i, component in enumerate(args)
+        ]
+        if kind == "insert":
+            world.insert(np.array([int(_resolved(c[1])) for c in batch], np.uint64), *columns)
+            return True
+        ids = world.spawn_batch(*columns, count=len(batch))
+        for command, entity in zip(batch, ids.tolist(), strict=True):
+            command[1].id = EntityId(entity)
+    except PecsError:
+        return False  # one by one finds out which edit is at fault
+    return True
+
+
+def _apply(world: World, command: Command) -> None:
+    kind, entity, args, kwargs = command
+    if kind == "spawn":
+        entity.id = world.spawn(*args)
+    elif kind == "spawn_with_stable_id":
+        entity.id = world.spawn_with_stable_id(kwargs["stable_id"], *args)
+    elif kind == "spawn_batch":
+        world.spawn_batch(*args, **kwargs)
+    elif kind == "despawn":
+        _apply_together(world, [command])
+    else:
+        getattr(world, kind)(_resolved(entity), *args)
+
+
+def _resolved(entity: Any) -> Any:
+    if not isinstance(entity, DeferredEntity):
+        return entity
+    if entity.id is None:
+        raise WorldError(
+            "expected an entity that is spawned by now, found one of another command buffer",
+            suggestion="apply the buffer that spawns it first",
+        )
+    return entity.id

@@ -1,0 +1,610 @@
+"""`@component`: a class whose instances hold one value or a whole column, and the registry of types by name."""
+
+from __future__ import annotations
+
+import enum
+import sys
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import FunctionType
+from typing import Any, ClassVar, NoReturn, Self, TypeVar, cast, dataclass_transform, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pecs_np.ecs.arrays import Array
+from pecs_np.ecs.dtypes import Field, Layout, check_name, field_from_annotation
+from pecs_np.ecs.entities import EntityId
+from pecs_np.ecs.values import assemble, coerce
+from pecs_np.errors import ComponentDefinitionError, ComponentValueError, UnknownFieldError
+
+__all__ = [
+    "Component",
+    "ComponentType",
+    "component",
+    "component_type",
+    "make_component",
+    "registered",
+    "unregister",
+]
+
+C = TypeVar("C")
+
+_RESERVED = frozenset({"matrix", "from_array", "migration", "is_persistent"})
+# What a field takes without a further look, for the quick way to make one value.
+_QUICK: dict[str, frozenset[type]] = {
+    "f": frozenset({float, int, bool}),
+    "i": frozenset({int, bool}),
+    "u": frozenset({int, bool}),
+    "b": frozenset({bool}),
+    "c": frozenset({complex, float, int, bool}),
+}
+
+
+@dataclass(eq=False)
+class ComponentType:
+    """What a component is, apart from its Python class: a name, a version and fields.
+
+    Attributes
+    ----------
+    name : str
+        Identifies the type in worlds and saves.
+    version : int
+    layout : Layout
+    transient : bool
+        Whether the type is left out of saves.
+    cls : type
+        The class whose instances hold its columns.
+    """
+
+    name: str
+    version: int
+    layout: Layout
+    transient: bool = False
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.fields = self.layout.fields
+        self.names = tuple(f.name for f in self.fields)
+        quick = [
+            _QUICK.get(f.dtype.kind) if f.dtype is not None and not (f.shape or f.enum) else None
+            for f in self.fields
+            if not f.variable
+        ]
+        self._quick = None if None in quick or len(quick) != len(self.fields) or not quick else quick
+        self._cls: type[Component] | None = None
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{f.name}: {describe(f)}" for f in self.fields)
+        return f"<component {self.name} v{self.version} ({shown})>"
+
+    @property
+    def cls(self) -> type[Component]:
+        if self._cls is None:
+            body = _accessors(self.fields, {})
+            self._cls = cls = type(self.name.replace("\0", ""), (Component,), body | {"__slots__": ()})
+            cls._type = self
+        return self._cls
+
+    def agrees_with(self, other: ComponentType) -> bool:
+        """Tell whether columns of *other* are columns of this type as they stand."""
+        return self is other or (
+            self.version == other.version and _agree(self.fields, other.fields)
+        )
+
+    def array(self, values: tuple[Any, ...]) -> Array:
+        """Return the structured array of *values*, one a field, in declaration order."""
+        quick = self._quick
+        if quick is not None and all([type(v) in ok for v, ok in zip(values, quick, strict=True)]):
+            try:
+                return np.array(values, self.layout.memory)
+            except OverflowError:
+                pass  # assemble says which value of which field
+        if not self.fields:
+            return np.zeros((), self.layout.memory)
+        return assemble(self.fields, self.layout.memory, values, self.name)
+
+    def arrange(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        """Return one value a field from positional and keyword arguments and the defaults."""
+        if len(args) > len(self.names):
+            raise ComponentValueError(
+                f"expected at most {len(self.names)} values, found {len(args)} for {self.name}"
+            )
+        given = dict(zip(self.names, args, strict=False))
+        for name, value in kwargs.items():
+            if name not in self.names:
+                self.no_field(name)
+            if name in given:
+                raise ComponentValueError(f"two values for field {name!r} of {self.name}")
+            given[name] = value
+        missing = [n for n in self.names if n not in given and n not in self.defaults]
+        if missing:
+            raise ComponentValueError(
+                f"expected a value for {', '.join(missing)} of {self.name}, found none",
+                suggestion=f"pass {missing[0]}=… or give the field a default",
+            )
+        return tuple([given[n] if n in given else self.defaults[n] for n in self.names])
+
+    def no_field(self, name: object) -> NoReturn:
+        """Raise the error for a field that is not there."""
+        fields = ", ".join(self.names) or "none"
+        raise UnknownFieldError(f"expected a field of {self.name}, found {name!r}; its fields are {fields}")
+
+
+def describe(f: Field) -> str:
+    """Return a field's kind in a word or two, such as ``f4``, ``f4[3]`` or ``list of ref``."""
+    if f.variable in ("str", "bytes"):
+        return f.variable
+    if f.ref:
+        base = "ref"
+    elif f.dtype is not None:
+        base = f.dtype.str.lstrip("<|")
+    else:
+        base = "{" + ", ".join(f"{m.name}: {describe(m)}" for m in f.fields) + "}"
+    base += f"[{', '.join(map(str, f.shape))}]" if f.shape else ""
+    return f"list of {base}" if f.variable else base
+
+
+def _agree(ours: tuple[Field, ...], theirs: tuple[Field, ...]) -> bool:
+    """Compare fields; an enum may have gained members since."""
+    return len(ours) == len(theirs) and all(
+        (a.name, a.dtype, a.ref, a.shape, a.variable) == (b.name, b.dtype, b.ref, b.shape, b.variable)
+        and set(b.enum) <= set(a.enum)
+        and bool(a.enum) == bool(b.enum)
+        and _agree(a.fields, b.fields)
+        for a, b in zip(ours, theirs, strict=True)
+    )
+
+
+class _FieldAccess:
+    """A field of a component: its value for a single one, a live view for a column."""
+
+    __slots__ = ("field", "name", "wrapper")
+
+    def __init__(self, f: Field, wrapper: Callable[[Any], Any] | None) -> None:
+        self.name = f.name
+        self.field = f
+        self.wrapper = wrapper
+
+    def __get__(self, instance: Component | None, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
+        try:
+            return instance._views[self.name]
+        except KeyError:
+            return self.read(instance)
+
+    def __set__(self, instance: Component, value: Any) -> None:
+        # `pos.x += v` has already added in place and hands back the view itself.
+        if instance._views.get(self.name) is not value:
+            self.write(instance, value)
+
+    def read(self, instance: Component) -> Any:
+        array = instance._array
+        value = array[self.name]
+        if self.field.fields and not self.field.variable:
+            value = typing.cast(Any, self.wrapper)(value)
+        elif array.ndim == 0:
+            if value.ndim == 0:
+                value = value[()]
+            return value if self.wrapper is None or np.ndim(value) else self.wrapper(value)
+        instance._views[self.name] = value
+        return value
+
+    def write(self, instance: Component, value: Any) -> None:
+        where = f"{instance._type.name}.{self.name}"
+        target = instance._array[self.name]
+        values = coerce(value, self.field, where)
+        try:
+            target[...] = values
+        except ValueError:
+            if not target.flags.writeable:
+                raise ComponentValueError(
+                    f"{where} belongs to a read-only copy", suggestion="change it through a query"
+                ) from None
+            raise ComponentValueError(
+                f"expected values of shape {target.shape}, found {values.shape} for {where}"
+            ) from None
+
+
+def _accessors(fields: tuple[Field, ...], wrappers: dict[str, Any]) -> dict[str, Any]:
+    """Return the class attributes that give access to *fields*, where their names allow it."""
+    body: dict[str, Any] = {}
+    for f in fields:
+        wrapper = wrappers.get(f.name)
+        if f.ref:
+            wrapper = _as_entity
+        elif f.fields and not f.variable and wrapper is None:
+            wrapper = ComponentType(f.name, 1, Layout(f.fields)).cls._wrap
+        if f.name.isidentifier() and not f.name.startswith("_") and f.name not in _RESERVED:
+            body[f.name] = _FieldAccess(f, wrapper)
+    return body
+
+
+def _as_entity(value: Any) -> EntityId:
+    return EntityId(int(value))
+
+
+class Component:
+    """One value or a column of values of a component type: a structured array with named fields.
+
+    ``Position(1, 2)`` has shape (), ``Position(x=xs, y=0)`` has shape (n,). ``pos.x`` reads a field
+    and writes through; ``np.asarray(pos)`` is the structured array itself; ``pos["x"]`` and
+    ``pos[rows]`` select a field or rows. Iterating yields the column once, as a chunk of one, so that
+    ``for pos in query`` and ``for (pos,) in query`` mean the same.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> @component
+    ... class Position:
+    ...     x: np.float32 = 0.0
+    ...     y: np.float32 = 0.0
+    >>> column = Position(x=[1, 2, 3], y=0)
+    >>> column.x += 10
+    >>> column
+    Position[3](x=[11. 12. 13.], y=[0. 0. 0.])
+    >>> column.matrix.shape
+    (3, 2)
+    """
+
+    __slots__ = ("_array", "_matrix", "_views")
+
+    _array: Array
+    _matrix: Array
+    _views: dict[str, Any]
+    _type: ClassVar[ComponentType]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        type_ = self._type
+        if kwargs or len(args) != len(type_.names):
+            args = type_.arrange(args, kwargs)
+        _set_array(self, type_.array(args))
+        _set_views(self, {})
+
+    @classmethod
+    def _wrap(cls, array: Array) -> Self:
+        self = cls.__new__(cls)
+        _set_array(self, array)
+        _set_views(self, {})
+        return self
+
+    @classmethod
+    def from_array(cls, array: Any) -> Self:
+        """Return *array*, of this component's dtype and any shape, as a component that shares its memory.
+
+        Raises
+        ------
+        ComponentValueError
+            If the dtype is another one.
+        """
+        array = np.asarray(array)
+        if array.dtype != cls._type.layout.memory:
+            raise ComponentValueError(
+                f"expected dtype {cls._type.layout.memory}, found {array.dtype} for {cls._type.name}",
+                suggestion=f"build a column from fields: {cls._type.name}(x=…)",
+            )
+        return cls._wrap(array)
+
+    @property
+    def matrix(self) -> NDArray[Any]:
+        """The values as a plain array of shape (..., k), sharing memory, where all fields have one dtype."""
+        try:
+            return self._matrix
+        except AttributeError:
+            pass
+        uniform = self._type.layout.uniform
+        if uniform is None:
+            raise ComponentValueError(
+                f"{self._type!r} has no matrix: its fields have different dtypes",
+                suggestion="use its fields one by one",
+            )
+        dtype, k = uniform
+        array = self._array
+        matrix = array[..., np.newaxis].view(dtype).reshape(*array.shape, k)
+        object.__setattr__(self, "_matrix", matrix)
+        return matrix
+
+    @matrix.setter
+    def matrix(self, value: Any) -> None:
+        matrix = self.matrix
+        if value is not matrix:
+            try:
+                matrix[...] = value
+            except (TypeError, ValueError) as error:
+                raise ComponentValueError(f"{error} for {self._type.name}.matrix") from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        try:
+            object.__setattr__(self, name, value)
+        except AttributeError:
+            self._type.no_field(name)
+
+    def __getattr__(self, name: str) -> Any:
+        self._type.no_field(name)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        array = self._array
+        if dtype is not None and array.dtype != dtype:
+            return array.astype(dtype)
+        return array.copy() if copy else array
+
+    def __len__(self) -> int:
+        return len(self._array)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[Self]:
+        yield self
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, str):
+            return self._access(key).__get__(self)
+        return self._wrap(self._array[self._rows(key)])
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if isinstance(key, str):
+            self._access(key).__set__(self, value)
+            return
+        if not isinstance(value, Component) or value._type.layout.memory != self._array.dtype:
+            raise ComponentValueError(f"expected a {self._type.name}, found {value!r:.80}")
+        try:
+            self._array[self._rows(key)] = value._array
+        except ValueError as error:
+            raise ComponentValueError(f"{error} for {self._type.name}") from None
+
+    def _rows(self, key: Any) -> tuple[Any, ...]:
+        key = (*key, ...) if isinstance(key, tuple) else (key, ...)
+        try:
+            self._array[key]
+        except IndexError as error:
+            raise ComponentValueError(f"{error} for {self._type.name}") from None
+        return key
+
+    def _access(self, name: str) -> _FieldAccess:
+        access = vars(type(self)).get(name)
+        if isinstance(access, _FieldAccess):
+            return access
+        for f in self._type.fields:
+            if f.name == name:
+                return cast(_FieldAccess, _FieldAccess(f, _as_entity if f.ref else None))
+        self._type.no_field(name)
+
+    def __eq__(self, other: object) -> Any:
+        if not isinstance(other, Component) or self._array.dtype != other._array.dtype:
+            return NotImplemented
+        same = np.ones(np.broadcast_shapes(self._array.shape, other._array.shape), bool)
+        for f in self._type.fields:
+            equal = _equal_values(self._array[f.name], other._array[f.name], f)
+            same &= equal.reshape(*same.shape, -1).all(axis=-1)
+        return same if same.ndim else bool(same)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self).from_array, (self._array,)
+
+    def __repr__(self) -> str:
+        array = self._array
+        shape = f"[{', '.join(map(str, array.shape))}]" if array.ndim else ""
+        with np.printoptions(threshold=8, edgeitems=3):
+            values = ", ".join(
+                f"{n}={array[n]}" if array.ndim else f"{n}={array[n][()]!s}" for n in self._type.names
+            )
+        return f"{self._type.name}{shape}({values})"
+
+
+_set_array = vars(Component)["_array"].__set__
+_set_views = vars(Component)["_views"].__set__
+
+
+def _equal_values(left: Array, right: Array, f: Field) -> Array:
+    if f.variable == "list":
+        left, right = np.broadcast_arrays(left, right)
+        pairs = zip(left.flat, right.flat, strict=True)
+        return np.array([np.array_equal(a, b) for a, b in pairs], bool).reshape(left.shape)
+    return np.asarray(left == right)
+
+
+@overload
+def component(cls: type[C], /) -> type[C]: ...
+@overload
+def component(
+    *, name: str | None = None, version: int = 1, transient: bool = False
+) -> Callable[[type[C]], type[C]]: ...
+@dataclass_transform()
+def component(
+    cls: type[Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    version: int = 1,
+    transient: bool = False,
+) -> Any:
+    """Make an annotated class a component.
+
+    Parameters
+    ----------
+    name : str, optional
+        The name that identifies the type in worlds and saves; the class name by default.
+    version : int
+        Of the fields; raise it when they change.
+    transient : bool
+        Keep the type out of saves.
+
+    Raises
+    ------
+    ComponentDefinitionError
+        If an annotation cannot be stored, a default does not fit, or the name is taken by a type of
+        the same version with other fields.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> @component(version=1)
+    ... class Health:
+    ...     points: np.int32
+    ...     armour: np.float32 = 1.0
+    >>> Health(100)
+    Health(points=100, armour=1.0)
+    """
+    scope = sys._getframe(1).f_locals
+
+    def decorate(cls: type[Any]) -> type[Component]:
+        return _define(cls, name or cls.__name__, version, transient, scope)
+
+    return decorate if cls is None else decorate(cls)
+
+
+def make_component(
+    name: str,
+    annotations: Mapping[str, Any],
+    *,
+    version: int = 1,
+    transient: bool = False,
+    defaults: Mapping[str, Any] | None = None,
+) -> type[Component]:
+    """Define a component from a mapping of field names to annotations, as `component` does from a class.
+
+    Examples
+    --------
+    >>> Mass = make_component("Mass", {"kg": float}, defaults={"kg": 1.0})
+    >>> Mass()
+    Mass(kg=1.0)
+    """
+    body = {"__annotations__": dict(annotations), "__module__": __name__, **(defaults or {})}
+    return _define(type(name, (), body), name, version, transient, {})
+
+
+def _define(
+    cls: type[Any], name: str, version: int, transient: bool, scope: Mapping[str, Any]
+) -> type[Component]:
+    check_name(name, "the name of a component", ComponentDefinitionError)
+    if type(version) is not int or not 0 < version < 1 << 32:
+        raise ComponentDefinitionError(
+            f"expected a version from 1 to {2**32 - 1}, found {version!r} for {name}"
+        )
+    if "__init__" in vars(cls) or "__new__" in vars(cls):
+        raise ComponentDefinitionError(
+            f"{name} defines its own constructor, which cannot make columns",
+            suggestion="use defaults, and a classmethod for other ways to make one",
+        )
+    hints = _hints(cls, scope)
+    fields = _fields(name, hints, scope)
+    for f in fields:
+        if f.name in _RESERVED or f.name.startswith("_") or not f.name.isidentifier():
+            raise ComponentDefinitionError(
+                f"{name}.{f.name} cannot be the name of a field", suggestion="choose another name"
+            )
+    defaults = {f.name: getattr(cls, f.name) for f in fields if hasattr(cls, f.name)}
+    defaults = {n: d for n, d in defaults.items() if not isinstance(d, _FieldAccess)}
+    for base in reversed(cls.__mro__):
+        if inherited := vars(base).get("_type"):
+            defaults = dict(inherited.defaults) | defaults
+    for f in fields:
+        if f.name in defaults:
+            try:
+                coerce(defaults[f.name], f, f"the default of {name}.{f.name}")
+            except ComponentValueError as error:
+                raise ComponentDefinitionError(str(error)) from None
+    type_ = ComponentType(name, version, Layout(fields), transient, defaults)
+    _check_registered(type_)
+    built = _rebuilt(cls, type_, {n: w for n, h in hints.items() if (w := _wrapper(h))})
+    type_._cls = built
+    built._type = type_
+    _registry[name] = built
+    return built
+
+
+def _hints(cls: type, scope: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        hints = typing.get_type_hints(cls, localns=dict(scope), include_extras=True)
+    except NameError as error:
+        raise ComponentDefinitionError(
+            f"an annotation of {cls.__name__} names something unknown: {error}",
+            suggestion="import it before the class is defined",
+        ) from None
+    own = typing.get_type_hints(Component)
+    return {n: h for n, h in hints.items() if n not in own and typing.get_origin(h) is not ClassVar}
+
+
+def _fields(where: str, hints: Mapping[str, Any], scope: Mapping[str, Any]) -> tuple[Field, ...]:
+    def struct(nested: type) -> tuple[Field, ...]:
+        if issubclass(nested, Component):
+            return nested._type.fields
+        return _fields(nested.__name__, _hints(nested, scope), scope)
+
+    return tuple(field_from_annotation(n, h, f"{where}.{n}", struct) for n, h in hints.items())
+
+
+def _wrapper(hint: Any) -> Callable[[Any], Any] | None:
+    """Return what a single value of a field is shown as: a nested component or an enum member."""
+    if typing.get_origin(hint) is typing.Annotated:
+        hint = typing.get_args(hint)[0]
+    if isinstance(hint, type) and issubclass(hint, Component):
+        return hint._wrap
+    if isinstance(hint, type) and issubclass(hint, enum.IntEnum):
+        members = hint._value2member_map_
+        return lambda value: members.get(int(value), int(value))
+    return None
+
+
+def _rebuilt(cls: type[Any], type_: ComponentType, wrappers: dict[str, Any]) -> type[Component]:
+    """Return *cls* made anew as a subclass of `Component`, without an instance dictionary."""
+    body = {k: v for k, v in vars(cls).items() if k not in ("__dict__", "__weakref__")}
+    body |= _accessors(type_.fields, wrappers)
+    body["__slots__"] = ()
+    bases = tuple(base for base in cls.__bases__ if base is not object)
+    if not any(issubclass(base, Component) for base in bases):
+        bases = (*bases, Component)
+    built = type(cls.__name__, bases, body)
+    for value in body.values():  # zero-argument super() refers to the class by a closure cell
+        function = getattr(value, "__func__", value)
+        for cell in (isinstance(function, FunctionType) and function.__closure__) or ():
+            if cell.cell_contents is cls:
+                cell.cell_contents = built
+    return built
+
+
+_registry: dict[str, type[Component]] = {}
+
+
+def _check_registered(new: ComponentType) -> None:
+    old = _registry.get(new.name)
+    if old is not None and old._type.version == new.version and not new.agrees_with(old._type):
+        raise ComponentDefinitionError(
+            f"expected {old._type!r} as defined before, found {new!r}",
+            suggestion=f"raise its version, or call unregister({new.name!r}) first",
+        )
+
+
+def registered(name: str) -> type[Component] | None:
+    """Return the component class defined under *name* in this process, or None."""
+    return _registry.get(name)
+
+
+def unregister(name: str) -> None:
+    """Forget the component class of that name, so that another one can take it.
+
+    Worlds that hold such components keep them.
+    """
+    _registry.pop(name, None)
+
+
+def component_type(component: Any) -> ComponentType:
+    """Return the type of a component class or instance.
+
+    Raises
+    ------
+    ComponentDefinitionError
+        If *component* is neither.
+    """
+    type_ = getattr(component, "_type", None)
+    if isinstance(type_, ComponentType):
+        return type_
+    shown = component.__name__ if isinstance(component, type) else repr(component)[:80]
+    raise ComponentDefinitionError(
+        f"expected a component, found {shown}", suggestion="decorate its class with @component"
+    )

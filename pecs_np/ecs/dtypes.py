@@ -1,0 +1,421 @@
+"""Annotations to fields, and fields to NumPy dtypes and to the portable list that a save holds.
+
+A component is a tuple of `Field`. Its rows in memory are a packed structured array, so that a column
+without references and variable-length fields *is* its bytes on disk. Packing costs little where it
+leaves a field unaligned (a pass over 1M unaligned ``f8`` took 0.8 ms against 0.35 ms), and it keeps
+padding out of saves, comparisons and hashes.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import numpy as np
+
+from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID
+from pecs_np.errors import ComponentDefinitionError, InvalidFormatError
+
+__all__ = ["EntityRef", "Field", "Layout", "field_from_annotation", "fields_from_schema", "schema_of"]
+
+Variable = Literal["str", "bytes", "list"]
+
+_PORTABLE = re.compile(
+    r"\|b1|\|[iu]1|<[iu][248]|<f[248]|<c(8|16)|\|S[1-9]\d{0,8}|<U[1-9]\d{0,8}"
+    r"|<[mM]8\[\d{0,9}(Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as)\]"
+)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_MOST_NESTED = 32
+_PLAIN = {float: "<f8", int: "<i8", bool: "|b1", complex: "<c16"}
+_SUPPORTED = (
+    "use a NumPy scalar type, float, int, bool, complex, str, bytes, an IntEnum, EntityRef, list[T], "
+    "Annotated[T, shape], Annotated[str | bytes, length], Annotated[np.datetime64, unit] or another "
+    "annotated class"
+)
+
+
+class EntityRef(int):
+    """Annotation of a field that refers to an entity; 0 or None is "no entity".
+
+    In memory the field holds an `EntityId`; a save holds the target's `StableId`, and loading maps it
+    back, so references survive however the world numbers its entities.
+    """
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field of a component.
+
+    Attributes
+    ----------
+    name : str
+    dtype : dtype or None
+        Of one element: a scalar dtype, ``None`` for references and structs.
+    ref : bool
+        Whether an element is an entity reference.
+    fields : tuple of Field
+        Of a struct element.
+    shape : tuple of int
+        Of the subarray that an element is; ``()`` for a single one.
+    enum : tuple of (name, value)
+        The allowed values of an enum element.
+    variable : "str", "bytes", "list" or None
+        How a variable-length field holds its elements; None for a fixed-size field.
+    """
+
+    name: str
+    dtype: np.dtype[Any] | None = None
+    ref: bool = False
+    fields: tuple[Field, ...] = ()
+    shape: tuple[int, ...] = ()
+    enum: tuple[tuple[str, int], ...] = ()
+    variable: Variable | None = None
+
+    def element(self, *, disk: bool = False) -> np.dtype[Any]:
+        """Return the dtype of one element, in memory or on *disk*; a byte for texts."""
+        if self.variable in ("str", "bytes"):
+            return np.dtype("u1")
+        if self.ref:
+            base = STABLE_ID if disk else ENTITY_ID
+        elif self.dtype is not None:
+            base = self.dtype
+        else:
+            base = np.dtype([(f.name, f.element(disk=disk)) for f in self.fields])
+        return np.dtype((base, self.shape)) if self.shape else base
+
+    def has_refs(self) -> bool:
+        """Tell whether an element is or holds an entity reference."""
+        return self.ref or any(f.has_refs() for f in self.fields)
+
+    def has_checks(self) -> bool:
+        """Tell whether some bit patterns of an element are not values: of a bool, an enum or text."""
+        if self.dtype is not None:
+            return self.dtype.kind in "bU" or bool(self.enum)
+        return any(f.has_checks() for f in self.fields)
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """What the fields of a component mean for its columns, worked out once.
+
+    Attributes
+    ----------
+    memory : dtype
+        Of a row in memory; variable-length fields are objects.
+    disk : dtype
+        Of the fixed-size part of a row on disk; references are stable ids.
+    fixed, variable : tuple of Field
+    plain : bool
+        Whether memory and disk agree, so that a column is its own encoding.
+    uniform : (dtype, int) or None
+        The one dtype that all fields share, and how many make a row: what ``.matrix`` shows.
+    """
+
+    fields: tuple[Field, ...]
+    memory: np.dtype[Any] = field(init=False)
+    disk: np.dtype[Any] = field(init=False)
+    fixed: tuple[Field, ...] = field(init=False)
+    variable: tuple[Field, ...] = field(init=False)
+    plain: bool = field(init=False)
+    checked: bool = field(init=False)
+    uniform: tuple[np.dtype[Any], int] | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        def put(name: str, value: object) -> None:
+            object.__setattr__(self, name, value)
+
+        fixed = tuple(f for f in self.fields if f.variable is None)
+        variable = tuple(f for f in self.fields if f.variable is not None)
+        memory = [(f.name, np.dtype(object) if f.variable else f.element()) for f in self.fields]
+        put("memory", np.dtype(memory))
+        put("disk", np.dtype([(f.name, f.element(disk=True)) for f in fixed]))
+        put("fixed", fixed)
+        put("variable", variable)
+        put("plain", not variable and not any(f.has_refs() for f in fixed))
+        put("checked", any(f.has_checks() for f in self.fields))
+        leaves = {leaf for f in self.fields for leaf in _leaves(f)}
+        uniform = None
+        if len(leaves) == 1 and (leaf := leaves.pop()).kind in "biufcmM":
+            uniform = (leaf, self.memory.itemsize // leaf.itemsize)
+        put("uniform", uniform)
+
+
+def _leaves(f: Field) -> set[np.dtype[Any]]:
+    if f.variable:
+        return {np.dtype(object)}
+    if f.fields:
+        return {leaf for member in f.fields for leaf in _leaves(member)}
+    return {ENTITY_ID if f.dtype is None else f.dtype}
+
+
+def field_from_annotation(
+    name: str, annotation: Any, where: str, struct: Callable[[type], tuple[Field, ...]]
+) -> Field:
+    """Return the field that an annotation stands for.
+
+    Parameters
+    ----------
+    name : str
+    annotation : type or typing form
+        A row of the table of annotations in the README.
+    where : str
+        Such as ``Position.x``, for messages.
+    struct : callable
+        Gives the fields of an annotated class, ``()`` for any other.
+
+    Raises
+    ------
+    ComponentDefinitionError
+        If the annotation cannot be stored.
+    """
+    if annotation is str or annotation is bytes:
+        return Field(name, variable="str" if annotation is str else "bytes")
+    if typing.get_origin(annotation) is list:
+        element = _element(name, typing.get_args(annotation)[0], f"{where}[]", struct)
+        return Field(
+            name, element.dtype, element.ref, element.fields, element.shape, element.enum, "list"
+        )
+    return _element(name, annotation, where, struct)
+
+
+def _element(
+    name: str, annotation: Any, where: str, struct: Callable[[type], tuple[Field, ...]]
+) -> Field:
+    """Return the fixed-size field that an annotation stands for."""
+    metadata: tuple[Any, ...] = ()
+    if typing.get_origin(annotation) is Annotated:
+        annotation, *extra = typing.get_args(annotation)
+        metadata = tuple(extra)
+    if typing.get_origin(annotation) is np.dtype or not isinstance(annotation, type):
+        raise _unsupported(where, annotation)
+    if annotation in (str, bytes, np.str_, np.bytes_, np.datetime64, np.timedelta64):
+        if not metadata:
+            raise _unsupported(where, annotation, "here it needs a length or unit: Annotated[T, …]")
+        return Field(name, _sized(annotation, metadata[0], where), shape=_shape(metadata[1:], where))
+    shape = _shape(metadata, where)
+    if issubclass(annotation, EntityRef):
+        return Field(name, ref=True, shape=shape)
+    if issubclass(annotation, enum.IntEnum):
+        members = tuple((key, int(value)) for key, value in annotation.__members__.items())
+        return Field(name, _enum_dtype(members, where), shape=shape, enum=members)
+    if annotation in _PLAIN or issubclass(annotation, np.generic):
+        try:
+            dtype = np.dtype(_PLAIN.get(annotation, annotation)).newbyteorder("<")
+        except TypeError:
+            raise _unsupported(where, annotation) from None
+        if not _PORTABLE.fullmatch(dtype.str):
+            raise _unsupported(where, annotation, "it has no fixed portable size")
+        return Field(name, dtype, shape=shape)
+    fields = struct(annotation)
+    if not fields:
+        raise _unsupported(where, annotation)
+    for member in fields:
+        if member.variable:
+            raise ComponentDefinitionError(
+                f"{where}.{member.name} has variable length, which only a component's own fields can have",
+                suggestion="give it a fixed length, such as Annotated[str, 32]",
+            )
+    return Field(name, fields=fields, shape=shape)
+
+
+def _unsupported(where: str, annotation: Any, why: str | None = None) -> ComponentDefinitionError:
+    shown = annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    return ComponentDefinitionError(
+        f"{where}: {shown} cannot be stored" + (f": {why}" if why else ""), suggestion=_SUPPORTED
+    )
+
+
+def _sized(base: type, size: Any, where: str) -> np.dtype[Any]:
+    if base in (np.datetime64, np.timedelta64):
+        try:
+            dtype = np.dtype(f"<{'M' if base is np.datetime64 else 'm'}8[{size}]")
+        except TypeError:
+            dtype = np.dtype("V1")
+        if isinstance(size, str) and _PORTABLE.fullmatch(dtype.str):
+            return dtype
+        raise ComponentDefinitionError(
+            f"{where}: expected a time unit, found {size!r}", suggestion='use one such as "ms"'
+        )
+    if type(size) is not int or not 0 < size < 10**9:
+        raise ComponentDefinitionError(
+            f"{where}: expected a positive length, found {size!r}", suggestion="Annotated[str, 32]"
+        )
+    return np.dtype(f"<U{size}" if issubclass(base, str) else f"|S{size}")
+
+
+def _shape(metadata: tuple[Any, ...], where: str) -> tuple[int, ...]:
+    if not metadata:
+        return ()
+    shape = metadata[0] if isinstance(metadata[0], tuple) else (metadata[0],)
+    if len(metadata) > 1 or not shape or any(type(n) is not int or n < 1 for n in shape):
+        raise ComponentDefinitionError(
+            f"{where}: expected a shape of positive integers, found {metadata!r}",
+            suggestion="write Annotated[T, 3] or Annotated[T, (2, 2)]",
+        )
+    return shape
+
+
+def _enum_dtype(members: tuple[tuple[str, int], ...], where: str) -> np.dtype[Any]:
+    values = [value for _, value in members]
+    if not values:
+        raise ComponentDefinitionError(f"{where}: the enum has no members")
+    for code in ("|u1", "<u2", "<u4", "<u8") if min(values) >= 0 else ("|i1", "<i2", "<i4", "<i8"):
+        info = np.iinfo(code)
+        if info.min <= min(values) and max(values) <= info.max:
+            return np.dtype(code)
+    raise ComponentDefinitionError(f"{where}: the enum's values do not fit 64 bits")
+
+
+def check_name(name: Any, where: str, error: Callable[[str], Exception]) -> None:
+    """Raise *error* unless *name* is 1 to 1024 bytes of UTF-8 without control characters."""
+    if isinstance(name, str) and not _CONTROL.search(name):
+        try:
+            if 1 <= len(name.encode()) <= 1024:
+                return
+        except UnicodeEncodeError:
+            pass
+    raise error(
+        f"expected a name of 1 to 1024 UTF-8 bytes without control characters, found {name!r:.80}"
+        f" at {where}"
+    )
+
+
+def schema_of(fields: tuple[Field, ...]) -> list[dict[str, Any]]:
+    """Return *fields* as the portable list of the binary format's schema document.
+
+    Examples
+    --------
+    >>> schema_of((Field("x", np.dtype("<f4")), Field("name", variable="str")))
+    [{'name': 'x', 'dtype': '<f4'}, {'name': 'name', 'variable': 'str'}]
+    """
+    return [_schema(f) for f in fields]
+
+
+def _schema(f: Field) -> dict[str, Any]:
+    entry: dict[str, Any] = {"name": f.name}
+    if f.variable:
+        entry["variable"] = f.variable
+    if f.dtype is not None:
+        entry["dtype"] = f.dtype.str
+    elif f.ref:
+        entry["ref"] = True
+    elif f.variable in (None, "list"):
+        entry["fields"] = schema_of(f.fields)
+    if f.shape:
+        entry["shape"] = list(f.shape)
+    if f.enum:
+        entry["enum"] = dict(f.enum)
+    return entry
+
+
+def fields_from_schema(
+    entries: Any, where: str, *, max_itemsize: int, _depth: int = 0
+) -> tuple[Field, ...]:
+    """Return the fields that a schema document lists; the reverse of `schema_of`.
+
+    Raises
+    ------
+    InvalidFormatError
+        If an entry is not one that the format knows, naming its place.
+    """
+    if not isinstance(entries, list):
+        raise _bad(where, "a list of fields", entries)
+    if _depth > _MOST_NESTED:
+        raise _bad(where, f"at most {_MOST_NESTED} nested structs", "more")
+    fields = []
+    size = 0
+    for i, entry in enumerate(entries):
+        here = f"{where}[{i}]"
+        f = _field_from_schema(entry, here, max_itemsize, _depth)
+        if any(f.name == other.name for other in fields):
+            raise _bad(here, "a field name of its own", f.name)
+        if f.variable and _depth:
+            raise _bad(here, "a fixed-size member of a struct", f.variable)
+        fields.append(f)
+        if not f.variable:
+            size += _bounded_size(f)
+        if size > max_itemsize:
+            raise _bad(here, f"at most {max_itemsize} bytes a row", size)
+    return tuple(fields)
+
+
+def _bounded_size(f: Field) -> int:
+    """Return the bytes of one element in Python integers, before any dtype of that size is made."""
+    base = 16 if f.ref else f.dtype.itemsize if f.dtype is not None else sum(map(_bounded_size, f.fields))
+    for n in f.shape:
+        base *= n
+    return base
+
+
+def _field_from_schema(entry: Any, where: str, max_itemsize: int, depth: int) -> Field:
+    if not isinstance(entry, Mapping):
+        raise _bad(where, "a field", entry)
+    unknown = entry.keys() - {"name", "dtype", "ref", "fields", "shape", "enum", "variable"}
+    if unknown:
+        raise _bad(where, "known members of a field", sorted(unknown)[0])
+    name = entry.get("name")
+    check_name(name, where, InvalidFormatError)
+    where = f"{where} {name!r}"
+    variable = entry.get("variable")
+    if variable not in (None, "str", "bytes", "list"):
+        raise _bad(where, "'str', 'bytes' or 'list'", variable)
+    kinds = [key for key in ("dtype", "ref", "fields") if key in entry]
+    if variable in ("str", "bytes"):
+        if len(entry) != 2:
+            raise _bad(where, "a name and 'variable' alone", sorted(entry))
+        return Field(name, variable=variable)
+    if len(kinds) != 1:
+        raise _bad(where, "one of 'dtype', 'ref' and 'fields'", kinds)
+    dtype, ref, fields = None, False, ()
+    if kinds == ["dtype"]:
+        if not isinstance(entry["dtype"], str) or not _PORTABLE.fullmatch(entry["dtype"]):
+            raise _bad(where, "a portable dtype such as '<f4'", entry["dtype"])
+        try:
+            dtype = np.dtype(entry["dtype"])
+        except (TypeError, ValueError, OverflowError):
+            raise _bad(where, "a portable dtype such as '<f4'", entry["dtype"]) from None
+    elif kinds == ["ref"]:
+        if entry["ref"] is not True:
+            raise _bad(where, "true", entry["ref"])
+        ref = True
+    else:
+        fields = fields_from_schema(
+            entry["fields"], f"{where}.fields", max_itemsize=max_itemsize, _depth=depth + 1
+        )
+        if not fields:
+            raise _bad(where, "a struct with fields", [])
+    shape = entry.get("shape", [])
+    if not isinstance(shape, list) or len(shape) > 16 or any(type(n) is not int or n < 1 for n in shape):
+        raise _bad(where, "a shape of positive integers", shape)
+    found = Field(name, dtype, ref, fields, tuple(shape), _enum_from_schema(entry, dtype, where), variable)
+    if _bounded_size(found) > max_itemsize:
+        raise _bad(where, f"at most {max_itemsize} bytes a row", _bounded_size(found))
+    return found
+
+
+def _enum_from_schema(
+    entry: Mapping[str, Any], dtype: np.dtype[Any] | None, where: str
+) -> tuple[tuple[str, int], ...]:
+    if "enum" not in entry:
+        return ()
+    members = entry["enum"]
+    if dtype is None or dtype.kind not in "iu":
+        raise _bad(where, "an enum of integers", dtype)
+    info = np.iinfo(dtype)
+    if not isinstance(members, Mapping) or not members:
+        raise _bad(where, "names and values of an enum", members)
+    for name, value in members.items():
+        check_name(name, where, InvalidFormatError)
+        if type(value) is not int or not info.min <= value <= info.max:
+            raise _bad(where, f"enum values that fit {dtype.str}", value)
+    return tuple(members.items())
+
+
+def _bad(where: str, expected: str, found: object) -> InvalidFormatError:
+    return InvalidFormatError(f"expected {expected}, found {found!r:.80} at {where}")

@@ -1,0 +1,349 @@
+"""`EntityId` and `StableId`, and the books a world keeps: who is alive, where, and under what stable id.
+
+An entity id is ``generation << 32 | slot``. Slot 0 is never used, so that 0 means "no entity". The
+books are arrays indexed by slot that start as zeros, which cost nothing until they are written.
+"""
+
+from __future__ import annotations
+
+import os
+from itertools import pairwise
+from typing import Any, Self
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pecs_np.ecs.arrays import Array, resized
+from pecs_np.ecs.dtypes import EntityRef
+from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn, IdLookup, as_record
+from pecs_np.errors import DuplicateEntityError, WorldError
+
+__all__ = ["Entities", "EntityId", "StableId", "StableIdSource", "StableIndex", "as_stable_ids"]
+
+_SLOT = (1 << 32) - 1
+_SLOTS = np.uint64(_SLOT)
+_MOST_SLOTS = 1 << 32
+
+
+class EntityId(EntityRef):
+    """An entity in one world: an int, ``generation << 32 | slot``. 0 is "no entity".
+
+    Examples
+    --------
+    >>> e = EntityId(3 << 32 | 7)
+    >>> e, e.slot, e.generation
+    (EntityId(7v3), 7, 3)
+    """
+
+    __slots__ = ()
+
+    @property
+    def slot(self) -> int:
+        """The place in the world's books; reused after the entity is despawned."""
+        return self & _SLOT
+
+    @property
+    def generation(self) -> int:
+        """How often the slot had been used before."""
+        return self >> 32
+
+    def __repr__(self) -> str:
+        return f"EntityId({self.slot}v{self.generation})"
+
+
+class StableId(int):
+    """An entity's identity across worlds, saves and programs: an int of 128 bits, never 0.
+
+    Examples
+    --------
+    >>> s = StableId.from_hex("0123456789abcdef0123456789abcdef")
+    >>> s == StableId.from_uuid(s.uuid) == StableId(int(s))
+    True
+    >>> s
+    StableId('0123456789abcdef0123456789abcdef')
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, value: int) -> Self:
+        if not isinstance(value, int | np.integer) or not 0 <= int(value) < 1 << 128:
+            raise WorldError(
+                f"expected a stable id of 128 bits, found {value!r:.80}",
+                suggestion="use StableId.from_uuid or StableId.from_hex for other forms",
+            )
+        return super().__new__(cls, value)
+
+    @classmethod
+    def from_uuid(cls, value: UUID) -> Self:
+        """Return the stable id with the 128 bits of a UUID."""
+        return cls(value.int)
+
+    @classmethod
+    def from_hex(cls, text: str) -> Self:
+        """Return the stable id written as 32 hex digits, hyphens allowed."""
+        digits = text.replace("-", "")
+        if len(digits) != 32 or not set(digits.lower()) <= set("0123456789abcdef"):
+            raise WorldError(f"expected 32 hex digits, found {text!r:.80}")
+        return cls(int(digits, 16))
+
+    @property
+    def uuid(self) -> UUID:
+        """The same 128 bits as a UUID."""
+        return UUID(int=int(self))
+
+    @property
+    def hex(self) -> str:
+        """The id as 32 hex digits."""
+        return f"{int(self):032x}"
+
+    def __repr__(self) -> str:
+        return f"StableId('{self.hex}')"
+
+
+def as_stable_ids(values: Any) -> Array:
+    """Return stable ids, given as a ``STABLE_ID`` array or integers, as a ``STABLE_ID`` array."""
+    if isinstance(values, np.ndarray) and values.dtype == STABLE_ID:
+        return values
+    if isinstance(values, np.ndarray) and values.dtype.kind not in "iuO":
+        raise WorldError(f"expected stable ids, found an array of {values.dtype}")
+    ids = np.empty(len(values), STABLE_ID)
+    ids[:] = [as_record(StableId(value)) for value in values]
+    return ids
+
+
+class Entities:
+    """Allocates entity ids and knows the table and row of each; recycles slots under a new generation.
+
+    The arrays follow on demand: a slot beyond their end that was handed out is alive in generation 0.
+
+    Attributes
+    ----------
+    generations : ndarray of uint32
+        By slot.
+    tables : ndarray of int32
+        By slot, the table's number; -1 where the slot is free.
+    rows : ndarray of int64
+    """
+
+    __slots__ = ("_free", "_free_count", "_next", "generations", "rows", "tables")
+
+    def __init__(self, capacity: int = 0) -> None:
+        slots = capacity + 1
+        self._next = 1
+        self.generations = np.zeros(slots, np.uint32)
+        self.tables = np.zeros(slots, np.int32)
+        self.rows = np.zeros(slots, np.int64)
+        self._free = np.empty(0, np.uint32)
+        self._free_count = 0
+
+    @classmethod
+    def holding(cls, columns: list[IdColumn]) -> Entities:
+        """Return new books in which exactly the ids of *columns* are alive.
+
+        Raises
+        ------
+        DuplicateEntityError
+            If two ids have the same slot.
+        """
+        books = cls()
+        runs = sorted([run for column in columns for run in column.runs or ()])
+        count = sum([column.size for column in columns])
+        if sum([n for _, n in runs]) == count and all(
+            first + n == following for (first, n), (following, _) in pairwise([(0, 1), *runs, (count + 1, 0)])
+        ):
+            books._next = count + 1
+            return books
+        ids = np.concatenate([column.array() for column in columns])
+        slots = (ids & _SLOTS).astype(np.int64)
+        books._next = int(slots.max(initial=0)) + 1
+        books._cover()
+        books.tables[1:] = -1
+        books.tables[slots] = 0
+        books.generations[slots] = ids >> np.uint64(32)
+        books._free = (np.flatnonzero(books.tables[1 : books._next] < 0) + 1)[::-1].astype(np.uint32)
+        books._free_count = len(books._free)
+        if books._next - 1 - books._free_count != count or 0 in slots:
+            raise DuplicateEntityError("expected entity ids of distinct slots above 0, found others")
+        return books
+
+    def allocate(self, count: int) -> IdColumn:
+        """Return *count* new ids, recycled slots first."""
+        reused = min(count, self._free_count)
+        fresh = count - reused
+        first = self._next
+        if first + fresh > _MOST_SLOTS:
+            raise WorldError(
+                f"expected at most {_MOST_SLOTS - 1} entities, found {first + fresh - 1}"
+            )
+        self._next += fresh
+        if not reused:
+            return IdColumn(ENTITY_ID, [(first, count)] if count else ())
+        self._free_count -= reused
+        slots = self._free[self._free_count : self._free_count + reused][::-1].astype(np.int64)
+        self.tables[slots] = 0
+        ids = np.empty(count, ENTITY_ID)
+        ids[:reused] = slots
+        ids[:reused] |= self.generations[slots].astype(np.uint64) << np.uint64(32)
+        ids[reused:] = np.arange(first, first + fresh, dtype=np.uint64)
+        return IdColumn(ENTITY_ID, array=ids)
+
+    def allocate_one(self) -> int:
+        """Return one new id."""
+        if not self._free_count:
+            return self.allocate(1).runs[0][0]  # type: ignore[index] - fresh ids are a run
+        self._free_count -= 1
+        slot = int(self._free[self._free_count])
+        self.tables[slot] = 0
+        return int(self.generations[slot]) << 32 | slot
+
+    def release(self, ids: Array) -> None:
+        """Free the slots of live, distinct *ids*; a slot whose generations are used up is retired."""
+        self._cover()
+        slots = (ids & _SLOTS).astype(np.int64)
+        self.tables[slots] = -1
+        self.generations[slots] += np.uint32(1)
+        slots = slots[self.generations[slots] != 0]
+        stop = self._free_count + len(slots)
+        if stop > len(self._free):
+            self._free = resized(self._free, self._free_count, stop + stop // 2)
+        self._free[self._free_count : stop] = slots
+        self._free_count = stop
+
+    def alive(self, ids: Array) -> NDArray[np.bool_]:
+        """Tell which of *ids*, u64 of any shape, are alive."""
+        self._cover()
+        slots = (ids & _SLOTS).astype(np.int64)
+        known = (slots < self._next) & (slots > 0)
+        slots = np.where(known, slots, 0)
+        return known & (self.generations[slots] == ids >> np.uint64(32)) & (self.tables[slots] >= 0)
+
+    def is_alive(self, entity: int) -> bool:
+        """Tell whether one entity is alive."""
+        slot = entity & _SLOT
+        if not 0 < slot < self._next:
+            return False
+        if slot >= len(self.generations):
+            return entity >> 32 == 0
+        return int(self.generations[slot]) == entity >> 32 and bool(self.tables[slot] >= 0)
+
+    def place(self, column: IdColumn, table: int, start: int) -> None:
+        """Note that the ids of *column* from row *start* on stand in that row of *table*."""
+        self._cover()
+        stop = column.size
+        runs = column.runs
+        if runs is not None and len(runs) == 1 and runs[0][0] + runs[0][1] <= _SLOT:
+            first = runs[0][0]
+            slots: Any = slice(first + start, first + stop)
+        else:
+            slots = (column.array()[start:] & _SLOTS).astype(np.int64)
+        self.tables[slots] = table
+        self.rows[slots] = np.arange(start, stop)
+
+    def _cover(self) -> None:
+        """Make the arrays long enough for every slot handed out."""
+        length = len(self.generations)
+        if self._next <= length:
+            return
+        capacity = min(self._next + (self._next // 2 if length > 1 else 0), _MOST_SLOTS)
+        for name in ("generations", "tables", "rows"):
+            old = getattr(self, name)
+            new = np.zeros(capacity, old.dtype)
+            new[:length] = old
+            setattr(self, name, new)
+
+
+class StableIdSource:
+    """Makes new stable ids: a random high half for the world, and a counting low half.
+
+    Parameters
+    ----------
+    seed : int, optional
+        Makes the ids reproducible; saves then carry the state, so that a restarted run continues.
+    """
+
+    __slots__ = ("high", "next", "seeded")
+
+    def __init__(self, seed: int | None = None) -> None:
+        self.seeded = seed is not None
+        if seed is None:
+            self.high = int.from_bytes(os.urandom(8), "little") or 1
+        else:
+            self.high = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]) or 1
+        self.next = 0
+
+    def take(self, count: int) -> int:
+        """Return the first of *count* new consecutive ids."""
+        first = self.high << 64 | self.next
+        self.next += count
+        return first
+
+    def avoid(self, column: IdColumn) -> None:
+        """Never make the ids of *column*, which came from elsewhere."""
+        if column.runs is not None:
+            last = [first + count - 1 for first, count in column.runs]
+            ours = [value & ((1 << 64) - 1) for value in last if value >> 64 == self.high]
+            self.next = max([self.next, *(low + 1 for low in ours)])
+            return
+        ids = column.array()
+        ours_ = ids["lo"][ids["hi"] == self.high]
+        if len(ours_):
+            self.next = max(self.next, int(ours_.max()) + 1)
+
+
+class StableIndex:
+    """Finds entities by stable id. Built on first use; then grows by levels, each twice the next.
+
+    Entries of despawned entities stay until their level is merged: whoever asks checks that the
+    entity found is alive.
+    """
+
+    __slots__ = ("_levels", "_recent")
+
+    _MOST_RECENT = 1024
+
+    def __init__(self) -> None:
+        self._levels: list[tuple[IdLookup, Array, Array]] = []
+        self._recent: dict[int, int] = {}
+
+    def add_one(self, stable_id: int, entity: int) -> None:
+        """Note one entity."""
+        self._recent[stable_id] = entity
+        if len(self._recent) > self._MOST_RECENT:
+            ids = as_stable_ids(list(self._recent))
+            entities = np.array(list(self._recent.values()), ENTITY_ID)
+            self._recent.clear()
+            self.add(ids, entities)
+
+    def add(self, stable_ids: Array, entities: Array) -> None:
+        """Note many entities, shape (n,) both."""
+        while self._levels and len(self._levels[-1][1]) < 2 * len(stable_ids):
+            _, older_ids, older = self._levels.pop()
+            # Newer entries first: the lookup finds the first of equal ids.
+            stable_ids = np.concatenate((stable_ids, older_ids))
+            entities = np.concatenate((entities, older))
+        self._levels.append((IdLookup(stable_ids), stable_ids, entities))
+
+    def find_one(self, stable_id: int) -> int:
+        """Return the entity last noted under *stable_id*, or 0."""
+        if (entity := self._recent.get(stable_id)) is not None:
+            return entity
+        return int(self.find(np.array([as_record(stable_id)], STABLE_ID))[0])
+
+    def find(self, stable_ids: Array) -> Array:
+        """Return the entity last noted under each of *stable_ids*, or 0, shape (n,)."""
+        found = np.zeros(len(stable_ids), ENTITY_ID)
+        for lookup, _, entities in self._levels:
+            position = lookup.find(stable_ids)
+            hit = position >= 0
+            found[hit] = entities[position[hit]]
+        if self._recent:
+            if len(stable_ids) <= len(self._recent):
+                for i, (low, high) in enumerate(stable_ids.tolist()):
+                    found[i] = self._recent.get(high << 64 | low, found[i])
+            else:
+                lookup = IdLookup(as_stable_ids(list(self._recent)))
+                position = lookup.find(stable_ids)
+                hit = position >= 0
+                found[hit] = np.array(list(self._recent.values()), ENTITY_ID)[position[hit]]
+        return found

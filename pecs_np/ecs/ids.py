@@ -1,0 +1,328 @@
+"""Columns of entity ids (u64) and stable ids (u128), kept as runs of consecutive ids where they can be.
+
+Freshly spawned entities have consecutive ids, so a million of them cost two integers until somebody
+asks for the array. A stable id is a pair of u64 in memory, which is a little-endian u128 on disk.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pecs_np.ecs.arrays import Array, copy_rows, resized, strictly_increasing
+
+__all__ = [
+    "ENTITY_ID",
+    "MOST_RUNS",
+    "RUN",
+    "STABLE_ID",
+    "IdColumn",
+    "IdLookup",
+    "as_int",
+    "as_record",
+    "encode_runs",
+    "expand_runs",
+    "find_duplicate",
+]
+
+ENTITY_ID = np.dtype("<u8")
+STABLE_ID = np.dtype([("lo", "<u8"), ("hi", "<u8")])
+RUN = np.dtype([("first", STABLE_ID), ("count", "<u8")])
+
+_MASK = (1 << 64) - 1
+# Beyond this many runs an array is simpler and not much larger.
+MOST_RUNS = 64
+
+
+def _fill(target: Array, first: int) -> None:
+    """Write first, first + 1, ... to *target*, of either id dtype."""
+    count = len(target)
+    if target.dtype == ENTITY_ID:
+        target[...] = np.arange(first, first + count, dtype=ENTITY_ID)
+        return
+    low, high = as_record(first)
+    steps = np.arange(count, dtype=np.uint64)
+    steps += np.uint64(low)
+    target["lo"] = steps
+    target["hi"] = high
+    if low + count > _MASK + 1:
+        target["hi"][_MASK + 1 - low :] = high + 1
+
+
+def expand_runs(runs: Array) -> Array:
+    """Return the stable ids that *runs*, of dtype ``RUN``, stand for."""
+    counts = runs["count"].astype(np.intp)
+    ends = np.cumsum(counts)
+    total = int(ends[-1]) if len(ends) else 0
+    first = np.repeat(runs["first"], counts)
+    step = np.arange(total, dtype=np.uint64)
+    step -= np.repeat((ends - counts).astype(np.uint64), counts)
+    ids = np.empty(total, STABLE_ID)
+    np.add(first["lo"], step, out=ids["lo"])
+    np.add(first["hi"], ids["lo"] < first["lo"], out=ids["hi"])
+    return ids
+
+
+class IdColumn:
+    """The ids of a table's rows, in row order; grows and shrinks with the table.
+
+    Parameters
+    ----------
+    dtype : dtype
+        ``ENTITY_ID`` or ``STABLE_ID``.
+    runs : sequence of (first, count)
+        The ids, as runs of consecutive integers.
+    array : ndarray, optional
+        The ids as an array, taken over without copying, instead of *runs*.
+
+    Examples
+    --------
+    >>> column = IdColumn(ENTITY_ID, [(1, 3)])
+    >>> column.append_run(4, 2)
+    >>> column.runs, column.array()
+    ([(1, 5)], array([1, 2, 3, 4, 5], dtype=uint64))
+    """
+
+    # While `runs` is a list it is the truth and `_array` a cache of its first `_filled` ids;
+    # once it is None the array is the truth.
+    __slots__ = ("_array", "_filled", "dtype", "runs", "size")
+
+    runs: list[tuple[int, int]] | None
+
+    def __init__(
+        self,
+        dtype: np.dtype[Any],
+        runs: Sequence[tuple[int, int]] = (),
+        array: Array | None = None,
+    ) -> None:
+        self.dtype = dtype
+        if array is None:
+            self.runs = list(runs)
+            self.size = sum([count for _, count in runs])
+            self._array = np.empty(0, dtype)
+            self._filled = 0
+        else:
+            self.runs = None
+            self.size = self._filled = len(array)
+            self._array = array
+
+    def __len__(self) -> int:
+        return self.size
+
+    def array(self) -> Array:
+        """Return the ids, shape (n,): a view that the next change may outdate."""
+        return self._settled()[: self.size]
+
+    def append_run(self, first: int, count: int) -> None:
+        """Append *count* ids: first, first + 1, ..."""
+        runs = self.runs
+        if runs is None:
+            _fill(self._settled(count)[self.size : self.size + count], first)
+            self._filled += count
+        elif runs and runs[-1][0] + runs[-1][1] == first:
+            runs[-1] = (runs[-1][0], runs[-1][1] + count)
+        elif len(runs) < MOST_RUNS:
+            runs.append((first, count))
+        else:
+            self._settled()
+            self.runs = None
+            return self.append_run(first, count)
+        self.size += count
+        return None
+
+    def append(self, ids: Array) -> None:
+        """Append *ids*, shape (k,)."""
+        stop = self.size + len(ids)
+        copy_rows(self._settled(len(ids))[self.size : stop], ids)
+        self.runs = None
+        self.size = self._filled = stop
+
+    def extend(self, other: IdColumn) -> None:
+        """Append all ids of *other*."""
+        if other.runs is None:
+            self.append(other.array())
+        else:
+            for first, count in other.runs:
+                self.append_run(first, count)
+
+    def swap_remove(self, holes: Array, movers: Array, size: int) -> None:
+        """Move rows *movers* into *holes*, both shape (k,), and keep the first *size* rows."""
+        if len(holes):
+            array = self._settled()
+            array[holes] = array.take(movers)
+            self.runs = None
+        elif self.runs is not None:
+            _truncate(self.runs, self.size - size)
+        self.size = size
+        self._filled = min(self._filled, size)
+
+    def frozen(self, *, copy: bool = False) -> IdColumn:
+        """Return the ids as they are now; an array is shared unless *copy* is set."""
+        if self.runs is None:
+            array = self.array()
+            return IdColumn(self.dtype, array=array.copy() if copy else array)
+        return IdColumn(self.dtype, self.runs)
+
+    def _settled(self, extra: int = 0) -> Array:
+        """Return the array behind the column, holding every id and room for *extra* more."""
+        needed = self.size + extra
+        runs = self.runs
+        if not self._filled and runs is not None and len(runs) == 1 and self.dtype == ENTITY_ID and not extra:
+            self._array = np.arange(runs[0][0], runs[0][0] + self.size, dtype=ENTITY_ID)
+            self._filled = self.size
+        if len(self._array) < needed:
+            spare = needed // 2 if self._filled else 0
+            self._array = resized(self._array, self._filled, needed + spare)
+        if self._filled < self.size:
+            start = 0
+            for first, count in self.runs or ():
+                begin = max(start, self._filled)
+                if begin < start + count:
+                    _fill(self._array[begin : start + count], first + begin - start)
+                start += count
+            self._filled = self.size
+        return self._array
+
+
+def _truncate(runs: list[tuple[int, int]], count: int) -> None:
+    """Take the last *count* ids off *runs*."""
+    while count:
+        first, length = runs.pop()
+        if length > count:
+            runs.append((first, length - count))
+        count -= min(length, count)
+
+
+def encode_runs(column: IdColumn) -> bytes | None:
+    """Return the stable ids of *column* as ``RUN`` records, or None where that would not pay.
+
+    It pays at up to one run for eight ids, or at a single run: the rule of the binary format.
+    """
+    most = max(1, column.size // 8)
+    if column.runs is not None:
+        if len(column.runs) > most:
+            return None
+        return b"".join(
+            [first.to_bytes(16, "little") + count.to_bytes(8, "little") for first, count in column.runs]
+        )
+    ids = column.array()
+    low, high = ids["lo"], ids["hi"]
+    broken = low[1:] != low[:-1] + np.uint64(1)
+    if np.count_nonzero(broken) >= most:
+        return None
+    broken |= high[1:] != high[:-1] + (low[:-1] == _MASK)
+    starts = np.flatnonzero(broken) + 1
+    if len(starts) >= most:
+        return None
+    starts = np.concatenate(([0], starts))
+    runs = np.empty(len(starts), RUN)
+    runs["first"] = ids.take(starts)
+    runs["count"] = np.diff(starts, append=len(ids))
+    return runs.tobytes()
+
+
+class IdLookup:
+    """Finds the positions of stable ids: a dense table where they are close together, else a sorted search.
+
+    Parameters
+    ----------
+    ids : ndarray of STABLE_ID, shape (n,)
+        Unique ids. Where one stands twice, the first position is found.
+    """
+
+    __slots__ = ("_dense", "_high", "_ids", "_keys", "_low", "_order", "_salt")
+
+    def __init__(self, ids: Array) -> None:
+        self._ids = ids
+        self._dense: NDArray[np.intp] | None = None
+        low, high = ids["lo"], ids["hi"]
+        if len(ids) and (high == high[0]).all():
+            self._low, self._high = low.min(), high[0]
+            span = int(low.max() - self._low)
+            if span < 4 * len(ids) + 1024:
+                self._dense = np.full(span + 1, -1, np.intp)
+                self._dense[low[::-1] - self._low] = np.arange(len(ids) - 1, -1, -1)
+                return
+        # The salt keeps a hostile file from choosing ids whose keys collide.
+        self._salt = np.uint64(int.from_bytes(os.urandom(8), "little"))
+        keys = self._key(ids)
+        self._order = None if strictly_increasing(keys) else np.argsort(keys, kind="stable")
+        self._keys = keys if self._order is None else keys[self._order]
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def find(self, ids: Array) -> NDArray[np.intp]:
+        """Return the position of each of *ids*, shape (k,), or -1 where it is not among them."""
+        if self._dense is not None:
+            offset = ids["lo"] - self._low
+            inside = (offset < len(self._dense)) & (ids["hi"] == self._high)
+            return np.where(inside, self._dense[np.where(inside, offset, 0)], -1)
+        found = np.full(len(ids), -1, np.intp)
+        keys = self._key(ids)
+        place = np.searchsorted(self._keys, keys)
+        pending = np.arange(len(ids))
+        # One turn, but for ids that share a key with others.
+        while len(pending):
+            pending = pending[place[pending] < len(self._keys)]
+            pending = pending[self._keys[place[pending]] == keys[pending]]
+            position = place[pending] if self._order is None else self._order[place[pending]]
+            match = _equal(self._ids[position], ids[pending])
+            found[pending[match]] = position[match]
+            pending = pending[~match]
+            place[pending] += 1
+        return found
+
+    def duplicate(self) -> int | None:
+        """Return an id that stands twice, or None."""
+        again = np.flatnonzero(self.find(self._ids) != np.arange(len(self._ids)))
+        return as_int(self._ids[again[0]]) if len(again) else None
+
+    def _key(self, ids: Array) -> Array:
+        high = ids["hi"]
+        if len(high) and (high == high[0]).all():
+            return ids["lo"] + _mixed(high[:1], self._salt)
+        return ids["lo"] + _mixed(high, self._salt)
+
+
+def find_duplicate(columns: Iterable[IdColumn]) -> int | None:
+    """Return a stable id that stands twice in *columns*, or None."""
+    parts = [column for column in columns if column.size]
+    runs: list[tuple[int, int]] = []
+    for column in parts:
+        if column.runs is None:
+            return IdLookup(np.concatenate([part.array() for part in parts])).duplicate()
+        runs += column.runs
+    runs.sort()
+    for (first, count), (following, _) in pairwise(runs):
+        if first + count > following:
+            return following
+    return None
+
+
+def as_int(record: Any) -> int:
+    """Return a stable id record as the integer it stands for."""
+    low, high = record.item()
+    return int(high) << 64 | int(low)
+
+
+def as_record(value: int) -> tuple[int, int]:
+    """Return a stable id integer as the (lo, hi) of its record."""
+    return value & _MASK, value >> 64
+
+
+def _equal(left: Array, right: Array) -> NDArray[np.bool_]:
+    return (left["lo"] == right["lo"]) & (left["hi"] == right["hi"])
+
+
+def _mixed(values: Array, salt: np.uint64) -> Array:
+    """Return SplitMix64 of *values* xor *salt* (Steele, Lea and Flood, OOPSLA 2014)."""
+    z = values ^ salt
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))

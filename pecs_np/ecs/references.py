@@ -1,0 +1,95 @@
+"""Entity references in columns: found at any depth, and mapped in one vectorised pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pecs_np.ecs.arrays import Array
+from pecs_np.ecs.dtypes import Field
+from pecs_np.ecs.ids import ENTITY_ID, IdColumn
+
+__all__ = ["EntityMap", "concatenated", "convert", "remap", "split"]
+
+_SLOT = np.uint64((1 << 32) - 1)
+
+
+class EntityMap:
+    """Maps entity ids to other ids through a table by slot, which a sorted search cannot match.
+
+    Parameters
+    ----------
+    pairs : iterable of (entities, values)
+        Columns of the same length. *values* are entity ids or stable ids.
+    """
+
+    __slots__ = ("_ids", "_values")
+
+    def __init__(self, pairs: Iterable[tuple[IdColumn, IdColumn]]) -> None:
+        arrays = [(entities.array(), values.array()) for entities, values in pairs]
+        last = max((int((ids & _SLOT).max(initial=0)) for ids, _ in arrays), default=0)
+        dtype = arrays[0][1].dtype if arrays else ENTITY_ID
+        self._ids = np.zeros(last + 1, ENTITY_ID)
+        self._values = np.zeros(last + 1, dtype)
+        for ids, values in arrays:
+            slots = (ids & _SLOT).astype(np.intp)
+            self._ids[slots] = ids
+            self._values[slots] = values
+
+    def __call__(self, references: Array) -> Array:
+        """Return what each of *references*, u64 of any shape, maps to; zero for null and unknown ones."""
+        slots = (references & _SLOT).astype(np.intp)
+        slots[slots >= len(self._ids)] = 0
+        slots[self._ids[slots] != references] = 0
+        return self._values[slots]
+
+
+def convert(
+    source: Array, target: Array, fields: tuple[Field, ...], mapped: Callable[[Array], Array]
+) -> None:
+    """Copy the fixed-size *fields* of *source* to *target*, sending references through *mapped*."""
+    for f in fields:
+        if f.ref:
+            target[f.name] = mapped(source[f.name])
+        elif f.fields and f.has_refs():
+            convert(source[f.name], target[f.name], f.fields, mapped)
+        else:
+            target[f.name] = source[f.name]
+
+
+def remap(column: Array, fields: tuple[Field, ...], mapped: Callable[[Array], Array]) -> None:
+    """Send every entity reference in *column*, lists included, through *mapped*, in place."""
+    for f in fields:
+        if not f.has_refs():
+            continue
+        values = column[f.name]
+        if f.variable:
+            arrays = values.tolist()
+            flat, ends = concatenated(arrays, f.element().base)
+            if f.ref:
+                flat = mapped(flat)
+            else:
+                remap(flat, f.fields, mapped)
+            values[...] = split(flat, ends)
+        elif f.ref:
+            values[...] = mapped(values)
+        else:
+            remap(values, f.fields, mapped)
+
+
+def concatenated(arrays: list[Array], dtype: np.dtype[np.generic]) -> tuple[Array, NDArray[np.intp]]:
+    """Return *arrays* end to end as a new array, and the end of each, shape (n,)."""
+    ends = np.cumsum(np.fromiter(map(len, arrays), np.intp, len(arrays)), dtype=np.intp)
+    return (np.concatenate(arrays) if arrays else np.empty(0, dtype)), ends
+
+
+def split(flat: Array, ends: NDArray[np.intp]) -> Array:
+    """Return the pieces of *flat* that stop at *ends*, as an object array of shape (n,)."""
+    pieces = np.empty(len(ends), object)
+    stops = ends.tolist()
+    starts = [0, *stops[:-1]]
+    for i, (start, stop) in enumerate(zip(starts, stops, strict=True)):
+        pieces[i] = flat[start:stop]
+    return pieces

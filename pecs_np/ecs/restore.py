@@ -1,0 +1,153 @@
+"""Bringing a snapshot into a world: exactly, merged as new entities, or over those of the same stable id."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pecs_np.ecs.arrays import Array, read_only, resized
+from pecs_np.ecs.components import ComponentType
+from pecs_np.ecs.entities import Entities
+from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn, find_duplicate
+from pecs_np.ecs.references import EntityMap, remap
+from pecs_np.ecs.snapshot import Snapshot, SnapshotTable
+from pecs_np.errors import DuplicateEntityError, WorldError
+
+if TYPE_CHECKING:
+    from pecs_np.ecs.storage import Storage
+    from pecs_np.ecs.world import World
+
+__all__ = ["Mode", "restore"]
+
+Mode = Literal["exact", "merge", "overwrite"]
+
+
+def restore(world: World, snapshot: Snapshot, mode: Mode) -> list[IdColumn]:
+    """Bring *snapshot* into *world* and return the entities of each table; see ``World.restore``."""
+    if mode not in ("exact", "merge", "overwrite"):
+        raise WorldError(f"expected mode 'exact', 'merge' or 'overwrite', found {mode!r}")
+    if not isinstance(snapshot, Snapshot):
+        raise WorldError(
+            f"expected a Snapshot, found {snapshot!r:.80}", suggestion="call world.snapshot()"
+        )
+    storage = world._storage
+    tables = snapshot.tables
+    for table in (*tables, snapshot.resources) if snapshot.resources else tables:
+        table.check()
+        for type_ in table.types:
+            storage.check_known(type_)
+    if not snapshot.sound and (double := find_duplicate(t.stable_ids for t in tables)) is not None:
+        raise DuplicateEntityError(f"expected distinct stable ids, found {double:032x} twice")
+    if mode == "exact":
+        _exact(world, snapshot)
+        return [table.entities for table in tables]
+    entities = [_identify(storage, table, mode) for table in tables]
+    old_to_new = EntityMap((t.entities, new) for t, new in zip(tables, entities, strict=True))
+    for table, new in zip(tables, entities, strict=True):
+        _add(storage, table, new.array(), old_to_new)
+    if snapshot.resources:
+        _add_resources(world, snapshot.resources, old_to_new, replace=mode == "overwrite")
+    return entities
+
+
+def _exact(world: World, snapshot: Snapshot) -> None:
+    storage = world._storage
+    if world.entity_count or len(world.resources):
+        raise WorldError(
+            f"expected an empty world for mode 'exact', found {world.entity_count} entities and"
+            f" {len(world.resources)} resources",
+            suggestion="use World.from_snapshot, or mode 'merge' or 'overwrite'",
+        )
+    storage.entities = Entities.holding([table.entities for table in snapshot.tables])
+    itself = None if snapshot.sound else EntityMap((t.entities, t.entities) for t in snapshot.tables)
+    for table in snapshot.tables:
+        own = storage.table(table.types)
+        own.entities = table.entities.frozen()
+        own.stable_ids = table.stable_ids.frozen()
+        own.size = table.rows
+        own.columns = _owned(table)
+        storage.unplaced.add(own)
+        if itself is not None:
+            for type_ in own.types:
+                remap(own.columns[type_.name], type_.fields, itself)
+    storage.changed()
+    world.version = snapshot.version
+    world.metadata = copy.deepcopy(snapshot.metadata) if snapshot.metadata else {}
+    if snapshot.id_source is not None:
+        storage.source.high, storage.source.next = snapshot.id_source
+        storage.source.seeded = True
+    world.rngs.restore(snapshot.rngs)
+    if snapshot.resources:
+        _add_resources(world, snapshot.resources, itself, replace=True)
+
+
+def _owned(table: SnapshotTable) -> dict[str, Array]:
+    """Take over the table's arrays, but copy those that another world may be using."""
+    owned = {}
+    for name, column in table.columns.items():
+        if column.flags.writeable:
+            owned[name] = column
+            table.columns[name] = read_only(column)
+        else:
+            owned[name] = resized(column, len(column), len(column))
+    return owned
+
+
+def _identify(storage: Storage, table: SnapshotTable, mode: Mode) -> IdColumn:
+    """Return the entity id in this world of each row: new, or in mode "overwrite" the one that is here."""
+    if mode == "merge":
+        return storage.entities.allocate(table.rows)
+    here = storage.find_stable(table.stable_ids.array())
+    new = np.flatnonzero(here == 0)
+    here[new] = storage.entities.allocate(len(new)).array()
+    return IdColumn(ENTITY_ID, array=here)
+
+
+def _add(storage: Storage, table: SnapshotTable, ids: NDArray[np.uint64], mapped: EntityMap) -> None:
+    """Add the rows of *table* under *ids*; rows whose entity is here already replace its components."""
+    values = {}
+    for type_ in table.types:
+        column = table.columns[type_.name]
+        if any(f.has_refs() for f in type_.fields):
+            column = resized(column, len(column), len(column))
+            remap(column, type_.fields, mapped)
+        values[type_.name] = column
+    stable_ids = table.stable_ids.array()
+    here = storage.find_stable(stable_ids)
+    old = np.flatnonzero(here == ids)
+    if len(old):
+        for group, rows, order in storage.groups(ids[old]):
+            chosen = {name: column.take(old[order]) for name, column in values.items()}
+            target = storage.table(_replaced(group.types, table.types))
+            storage.set_rows(group, rows, target, chosen)
+    new = np.flatnonzero(here != ids)
+    if not len(new):
+        return
+    stable_ids = stable_ids.take(new)
+    if len(taken := np.flatnonzero(here[new])):
+        fresh = IdColumn(STABLE_ID, [(storage.source.take(len(taken)), len(taken))])
+        stable_ids[taken] = fresh.array()
+    column = IdColumn(STABLE_ID, array=stable_ids)
+    storage.source.avoid(column)
+    entities = IdColumn(ENTITY_ID, array=ids.take(new))
+    rows_of = {n: c if len(new) == len(c) else c.take(new) for n, c in values.items()}
+    storage.append(storage.table(table.types), entities, column, rows_of)
+
+
+def _replaced(old: tuple[ComponentType, ...], new: tuple[ComponentType, ...]) -> tuple[ComponentType, ...]:
+    names = {t.name for t in new}
+    return (*new, *(t for t in old if t.transient and t.name not in names))
+
+
+def _add_resources(
+    world: World, resources: SnapshotTable, mapped: EntityMap | None, *, replace: bool
+) -> None:
+    for type_ in resources.types:
+        if replace or type_.name not in world.resources:
+            value = resized(resources.columns[type_.name], 1, 1)
+            if mapped is not None:
+                remap(value, type_.fields, mapped)
+            world.resources._put(type_, value)

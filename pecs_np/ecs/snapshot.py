@@ -1,0 +1,168 @@
+"""`Snapshot`: a world as plain data, the narrow waist between the live world and all that persists it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pecs_np.ecs.arrays import Array, resized
+from pecs_np.ecs.components import ComponentType
+from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn
+from pecs_np.errors import ComponentValueError, UnknownFieldError, WorldError
+
+__all__ = ["Snapshot", "SnapshotTable", "TableFilter"]
+
+
+@dataclass(slots=True, eq=False)
+class SnapshotTable:
+    """The entities of one archetype.
+
+    Attributes
+    ----------
+    types : tuple of ComponentType
+        Sorted by name.
+    rows : int
+    entities, stable_ids : IdColumn
+        ``.array()`` gives the ids, shape (rows,).
+    columns : dict of str to ndarray
+        By type name, shape (rows,), of the type's memory dtype; references are entity ids.
+    """
+
+    types: tuple[ComponentType, ...]
+    rows: int
+    entities: IdColumn
+    stable_ids: IdColumn
+    columns: dict[str, Array]
+
+    def take(self, rows: NDArray[Any]) -> SnapshotTable:
+        """Return the given *rows*, as indices or as a mask of shape (rows,), as a table of its own."""
+        if rows.dtype == bool:
+            rows = np.flatnonzero(rows)
+        return SnapshotTable(
+            self.types,
+            len(rows),
+            IdColumn(ENTITY_ID, array=self.entities.array().take(rows)),
+            IdColumn(STABLE_ID, array=self.stable_ids.array().take(rows)),
+            {name: column.take(rows) for name, column in self.columns.items()},
+        )
+
+    def keep(self, names: Iterable[str]) -> SnapshotTable:
+        """Return the table with only the types of these names."""
+        kept = set(names)
+        return replace(
+            self,
+            types=tuple(t for t in self.types if t.name in kept),
+            columns={name: column for name, column in self.columns.items() if name in kept},
+        )
+
+    def check(self) -> None:
+        """Raise unless every column has the rows and the dtype that it should have."""
+        if [t.name for t in self.types] != sorted(self.columns):
+            raise ComponentValueError(
+                f"expected a column for each of {[t.name for t in self.types]}, sorted by name,"
+                f" found {list(self.columns)}"
+            )
+        for t in self.types:
+            column = self.columns[t.name]
+            if column.dtype != t.layout.memory or column.shape != (self.rows,):
+                raise ComponentValueError(
+                    f"expected {self.rows} rows of {t.layout.memory}, found shape {column.shape} of"
+                    f" {column.dtype} for {t.name}"
+                )
+
+
+TableFilter = Callable[[SnapshotTable], SnapshotTable | None]
+
+
+@dataclass(slots=True, eq=False)
+class Snapshot:
+    """A whole world as plain data.
+
+    A snapshot that a world gives shares the world's memory and shows its later changes, unless it was
+    made with ``copy=True``; its arrays are read-only. A snapshot that was read or copied owns its
+    arrays, and the first world made from it takes them over.
+
+    Attributes
+    ----------
+    tables : tuple of SnapshotTable
+        In the order of their type names; none is empty.
+    resources : SnapshotTable or None
+        One row without ids, a column for each resource.
+    version : int
+        The world's.
+    metadata : dict
+    rngs : dict of str to dict
+        The state of each named bit generator, as NumPy gives it.
+    id_source : (int, int) or None
+        High half and next low half of the stable ids of a seeded world.
+    sound : bool
+        Whether every reference is known to be alive or null.
+    """
+
+    tables: tuple[SnapshotTable, ...]
+    resources: SnapshotTable | None = None
+    version: int = 1
+    metadata: dict[str, Any] = field(default_factory=dict)
+    rngs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    id_source: tuple[int, int] | None = None
+    sound: bool = False
+
+    def __len__(self) -> int:
+        return self.entity_count
+
+    def __repr__(self) -> str:
+        return f"<Snapshot of {self.entity_count} entities in {len(self.tables)} tables: {', '.join(t.name for t in self.types)}>"
+
+    @property
+    def entity_count(self) -> int:
+        return sum([table.rows for table in self.tables])
+
+    @property
+    def types(self) -> tuple[ComponentType, ...]:
+        """The component types that occur, resources too, sorted by name."""
+        tables = (*self.tables, self.resources) if self.resources else self.tables
+        types = {t.name: t for table in tables for t in table.types}
+        return tuple([types[name] for name in sorted(types)])
+
+    def column(self, name: str) -> Array:
+        """Return all rows of one type, in table order, as one structured array.
+
+        Raises
+        ------
+        UnknownFieldError
+            If no entity has the type.
+        """
+        parts = [table.columns[name] for table in self.tables if name in table.columns]
+        if not parts:
+            names = ", ".join(t.name for t in self.types)
+            raise UnknownFieldError(f"expected a type of the snapshot ({names}), found {name!r}")
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def filtered(self, keep: TableFilter) -> Snapshot:
+        """Return a snapshot of what *keep* returns for each table; None drops the table."""
+        if not callable(keep):
+            raise WorldError(
+                f"expected a function from SnapshotTable to SnapshotTable, found {keep!r:.80}"
+            )
+        kept = [found for table in self.tables if (found := keep(table)) is not None and found.rows]
+        kept.sort(key=lambda table: [t.name for t in table.types])
+        return replace(self, tables=tuple(kept), sound=False)
+
+    def copy(self) -> Snapshot:
+        """Return a snapshot that owns its arrays and no longer changes with a world."""
+
+        def own(table: SnapshotTable) -> SnapshotTable:
+            return SnapshotTable(
+                table.types,
+                table.rows,
+                table.entities.frozen(copy=True),
+                table.stable_ids.frozen(copy=True),
+                {n: resized(column, table.rows, table.rows) for n, column in table.columns.items()},
+            )
+
+        resources = self.resources and own(self.resources)
+        return replace(self, tables=tuple(map(own, self.tables)), resources=resources)

@@ -1,0 +1,288 @@
+"""Where a world's entities are: its tables, the books that say who stands where, and what is cached between changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pecs_np.ecs.arrays import Array, read_only
+from pecs_np.ecs.components import Component, ComponentType, component_type, registered
+from pecs_np.ecs.entities import Entities, EntityId, StableId, StableIdSource, StableIndex
+from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn, as_int
+from pecs_np.ecs.snapshot import SnapshotTable
+from pecs_np.ecs.tables import Table
+from pecs_np.errors import (
+    ComponentDefinitionError,
+    DuplicateEntityError,
+    EntityNotFoundError,
+    WorldError,
+)
+
+__all__ = ["Storage", "as_entity_ids"]
+
+_SLOT = np.uint64((1 << 32) - 1)
+
+
+class Storage:
+    """The insides of a world, shared by its verbs, queries, restoring and validation.
+
+    Attributes
+    ----------
+    tables : list of Table
+        By number.
+    types : dict of str to ComponentType
+        Every type the world has met.
+    unplaced : set of Table
+        Those with rows that the books do not know yet; `place` notes them when somebody asks.
+    version : int
+        Counts structural changes; what is cached between two of them goes with each.
+    chunks, matches
+        Caches of queries, by the query's key.
+    """
+
+    def __init__(self, capacity: int, seed: int | None) -> None:
+        self.entities = Entities(capacity)
+        self.source = StableIdSource(seed)
+        self.index: StableIndex | None = None
+        self.tables: list[Table] = []
+        self.types: dict[str, ComponentType] = {}
+        self.by_names: dict[tuple[str, ...], Table] = {}
+        self.by_types: dict[tuple[ComponentType, ...], Table] = {}
+        self.unplaced: set[Table] = set()
+        self.version = 0
+        self.chunks: dict[Any, list[Any]] = {}
+        self.matches: dict[Any, list[Table]] = {}
+        self.frozen: tuple[SnapshotTable, ...] | None = None
+
+    def changed(self) -> None:
+        self.version += 1
+        self.frozen = None
+        if self.chunks:
+            self.chunks.clear()
+
+    def resolve(self, type_: Any) -> tuple[str, type[Component]]:
+        """Return the name and the class of a type given as a class or a name."""
+        if isinstance(type_, str):
+            known = self.types.get(type_)
+            cls = known.cls if known else registered(type_)
+            if cls is None:
+                raise ComponentDefinitionError(
+                    f"expected the name of a component type, found {type_!r}",
+                    suggestion=f"this world has {', '.join(sorted(self.types)) or 'none'}",
+                )
+            return type_, cls
+        asked = component_type(type_)
+        if not isinstance(type_, type):
+            raise ComponentDefinitionError(f"expected a component class, found {type_!r:.80}")
+        self.check_known(asked)
+        return asked.name, asked.cls
+
+    def names(self, types: Iterable[Any]) -> tuple[str, ...]:
+        return tuple([self.resolve(t)[0] for t in types])
+
+    def check_known(self, type_: ComponentType) -> None:
+        known = self.types.get(type_.name)
+        if known is not None and not known.agrees_with(type_):
+            raise ComponentDefinitionError(
+                f"expected {known!r} as this world has it, found {type_!r}",
+                suggestion="use one definition of a component throughout",
+            )
+
+    def table(self, types: tuple[ComponentType, ...]) -> Table:
+        """Return the table of exactly *types*, made now if there is none."""
+        try:
+            return self.by_types[types]
+        except KeyError:
+            pass
+        for type_ in types:
+            self.check_known(type_)
+        for type_ in types:
+            self.types.setdefault(type_.name, type_)
+        key = tuple(sorted(t.name for t in types))
+        table = self.by_names.get(key)
+        if table is None:
+            table = Table(len(self.tables), tuple(self.types[name] for name in key))
+            self.tables.append(table)
+            self.by_names[key] = table
+            self.matches.clear()
+        self.by_types[types] = table
+        return table
+
+    def sorted_tables(self) -> Iterator[Table]:
+        return (self.by_names[key] for key in sorted(self.by_names))
+
+    def append(
+        self,
+        table: Table,
+        entities: IdColumn,
+        stable_ids: IdColumn,
+        values: dict[str, Array],
+        *,
+        known: bool = False,
+    ) -> None:
+        """Add rows to *table*; *known* entities are ones that the stable-id index has already."""
+        rows = table.extend(entities.size)
+        table.fill(rows, values)
+        table.entities.extend(entities)
+        table.stable_ids.extend(stable_ids)
+        self.unplaced.add(table)
+        if self.index is not None and not known:
+            if entities.size == 1:
+                self.index.add_one(as_int(stable_ids.array()[0]), int(entities.array()[0]))
+            elif entities.size:
+                self.index.add(stable_ids.array(), entities.array())
+        self.changed()
+
+    def freeze(self) -> tuple[SnapshotTable, ...]:
+        """Return the tables that have rows as read-only views; made once between structural changes."""
+        if self.frozen is None:
+            self.frozen = tuple(
+                SnapshotTable(
+                    table.types,
+                    table.size,
+                    table.entities.frozen(),
+                    table.stable_ids.frozen(),
+                    {name: read_only(table.column(name)) for name in table.names},
+                )
+                for table in self.sorted_tables()
+                if table.size
+            )
+        return self.frozen
+
+    def remove_rows(self, table: Table, rows: NDArray[np.intp]) -> None:
+        """Take sorted, distinct, placed *rows* out of *table*."""
+        refilled = table.swap_remove(rows)
+        if len(refilled):
+            slots = (table.entities.array().take(refilled) & _SLOT).astype(np.intp)
+            self.entities.rows[slots] = refilled
+
+    def place(self) -> None:
+        """Note the rows that are new since the last time in the books."""
+        for table in self.unplaced:
+            self.entities.place(table.entities, table.number, table.placed)
+            table.placed = table.size
+        self.unplaced.clear()
+
+    def find(self, entity: int) -> tuple[Table, int]:
+        """Return the table and row of one entity."""
+        if not self.entities.is_alive(entity):
+            raise _not_alive(entity)
+        if self.unplaced:
+            self.place()
+        slot = entity & 0xFFFFFFFF
+        return self.tables[self.entities.tables[slot]], int(self.entities.rows[slot])
+
+    def locate(self, ids: NDArray[np.uint64]) -> tuple[Array, Array]:
+        """Return the table number and the row of each of *ids*, shape (n,)."""
+        alive = self.entities.alive(ids)
+        if not alive.all():
+            raise _not_alive(int(ids[np.argmin(alive)]), len(ids) - int(np.count_nonzero(alive)))
+        self.place()
+        slots = (ids & _SLOT).astype(np.intp)
+        return self.entities.tables[slots], self.entities.rows[slots]
+
+    def groups(
+        self, ids: NDArray[np.uint64], *, distinct: bool = True
+    ) -> list[tuple[Table, NDArray[np.intp], NDArray[np.intp]]]:
+        """Return (table, rows, where in *ids*) for each table that holds some of *ids*, by type names.
+
+        With *distinct*, rows are sorted and an entity named twice is an error.
+        """
+        if not len(ids):
+            return []
+        tables, rows = self.locate(ids)
+        if (tables == tables[0]).all():
+            parts = [(self.tables[tables[0]], np.arange(len(ids)))]
+        else:
+            numbers = np.unique(tables)
+            parts = [(self.tables[n], np.flatnonzero(tables == n)) for n in numbers]
+            parts.sort(key=lambda part: part[0].names)
+        groups = []
+        for table, where in parts:
+            at = rows[where]
+            if distinct and not (at[1:] > at[:-1]).all():
+                order = np.argsort(at, kind="stable")
+                where, at = where[order], at[order]
+                if (again := np.flatnonzero(at[1:] == at[:-1])).size:
+                    raise DuplicateEntityError(
+                        f"expected distinct entities, found {EntityId(int(ids[where[again[0]]]))!r} twice",
+                        suggestion="pass numpy.unique(ids)",
+                    )
+            groups.append((table, at, where))
+        return groups
+
+    def stable_index(self) -> StableIndex:
+        if self.index is None:
+            self.index = StableIndex()
+            tables = [table for table in self.tables if table.size]
+            if tables:
+                self.index.add(
+                    np.concatenate([table.stable_ids.array() for table in tables]),
+                    np.concatenate([table.entities.array() for table in tables]),
+                )
+        return self.index
+
+    def find_stable(self, stable_ids: Array) -> NDArray[np.uint64]:
+        """Return the live entity of each of *stable_ids*, shape (n,), or 0."""
+        found = self.stable_index().find(stable_ids)
+        found[~self.entities.alive(found)] = 0
+        return found
+
+    def check_free(self, stable_ids: Array) -> None:
+        """Raise if one of *stable_ids* is 0 or stands for a live entity."""
+        if ((stable_ids["lo"] | stable_ids["hi"]) == 0).any():
+            raise WorldError("expected stable ids other than 0, which means 'no entity', found 0")
+        taken = self.find_stable(stable_ids)
+        if taken.any():
+            which = StableId(as_int(stable_ids[np.flatnonzero(taken)[0]]))
+            raise DuplicateEntityError(
+                f"expected a stable id that is free, found {which!r} of a live entity",
+                suggestion="use restore(…, mode='overwrite') to replace entities",
+            )
+
+    def set_rows(
+        self, table: Table, rows: NDArray[np.intp], target: Table, values: dict[str, Array]
+    ) -> None:
+        """Move sorted *rows* of *table* to *target*, if that is another table, and write *values* there."""
+        if target is table:
+            table.put(rows, values)
+            return
+        shared = {n: table.columns[n].take(rows) for n in target.names if n in table.columns and n not in values}
+        if len(rows) == table.size:
+            entities, stable = table.entities.frozen(), table.stable_ids.frozen()
+        else:
+            entities = IdColumn(ENTITY_ID, array=table.entities.array().take(rows))
+            stable = IdColumn(STABLE_ID, array=table.stable_ids.array().take(rows))
+        self.remove_rows(table, rows)
+        self.append(target, entities, stable, shared | values, known=True)
+
+
+def as_entity_ids(entity: Any) -> tuple[NDArray[np.uint64], bool]:
+    """Return entity ids as an array of shape (n,), and whether one scalar was given."""
+    if isinstance(entity, int | np.integer) and not isinstance(entity, bool | np.bool_):
+        if not 0 <= int(entity) < 1 << 64:
+            raise EntityNotFoundError(
+                f"expected an entity id of 64 bits, found {int(entity)}",
+                suggestion="world.get_entity_id() turns a stable id into an entity id",
+            )
+        return np.array([int(entity)], ENTITY_ID), True
+    ids = np.asarray(entity)
+    if ids.size == 0 and ids.ndim == 1:
+        return np.empty(0, ENTITY_ID), False
+    if ids.dtype.kind not in "iu" or ids.ndim != 1:
+        raise WorldError(
+            f"expected an entity id or a one-dimensional array of them, found {entity!r:.80}",
+            suggestion="select ids with a mask: ids[mask]",
+        )
+    return ids.astype(ENTITY_ID, copy=False), False
+
+
+def _not_alive(entity: int, others: int = 1) -> EntityNotFoundError:
+    more = f" and {others - 1} more" if others > 1 else ""
+    return EntityNotFoundError(
+        f"expected a live entity, found {EntityId(entity)!r}{more}",
+        suggestion="select live ones with world.is_alive(ids)",
+    )

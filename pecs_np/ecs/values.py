@@ -1,0 +1,312 @@
+"""Values that users give, to arrays of a field's dtype; and arrays checked for bit patterns that are no value.
+
+Nothing is lost on the way in: an integer that does not fit, a text that is too long or a float for an
+integer field is an error, where a NumPy assignment would wrap, cut or truncate in silence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from pecs_np.ecs.arrays import BYTE, Array
+from pecs_np.ecs.dtypes import Field
+from pecs_np.ecs.references import concatenated
+from pecs_np.errors import ComponentValueError
+
+__all__ = ["assemble", "coerce", "invalid_value"]
+
+_ACCEPTED = {"b": "b", "i": "iub", "u": "iub", "f": "fiub", "c": "cfiub", "S": "S", "U": "U", "M": "M", "m": "m"}
+_LAST_CODE_POINT = 0x10FFFF
+_SURROGATES = (0xD800, 0xDFFF)
+
+
+def coerce(value: Any, field: Field, where: str) -> Array:
+    """Return *value* as an array of the field's base dtype, shape (..., \\*field.shape).
+
+    Parameters
+    ----------
+    value : scalar, sequence, ndarray or component
+        One value, or as many as there are rows.
+    field : Field
+    where : str
+        Such as ``Position.x``, for messages.
+
+    Raises
+    ------
+    ComponentValueError
+        If *value* has another kind or shape, or does not fit.
+    """
+    if field.variable == "list":
+        return _lists(value, field, where)
+    if field.variable:
+        return _texts(value, str if field.variable == "str" else bytes, where)
+    array = _structs(value, field, where) if field.fields else _scalars(value, field, where)
+    if not field.shape:
+        return array
+    if array.ndim == 0:
+        return np.broadcast_to(array, field.shape)
+    if array.shape[-len(field.shape) :] != field.shape:
+        raise ComponentValueError(
+            f"expected shape (..., {str(field.shape)[1:-1].rstrip(',')}), found {array.shape} for {where}"
+        )
+    return array
+
+
+def _scalars(value: Any, field: Field, where: str) -> Array:
+    dtype = field.element().base
+    if field.ref:
+        value = _without_none(value)
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise ComponentValueError(
+            f"expected {dtype.str} values of one shape, found a ragged sequence for {where}"
+        ) from None
+    if array.dtype == dtype and not field.enum:
+        return array
+    kind = dtype.kind
+    if kind == "U" and array.dtype.kind in "OT":
+        array = _texts(array, str, where).astype(str)
+    elif kind in "Mm" and array.dtype.kind not in "Mm":
+        array = _times(value, dtype, where)
+    elif kind in "iu" and array.dtype.kind == "O":
+        raise _misfit(dtype, "integers beyond 64 bits or other objects", where, field)
+    if array.size == 0 and array.dtype.kind == "f":
+        array = array.astype(dtype)
+    if array.dtype.kind not in _ACCEPTED[kind]:
+        raise _misfit(dtype, f"{array.dtype.str} values", where, field)
+    if kind in "iu" and array.size and array.dtype != dtype:
+        info, low, high = np.iinfo(dtype), array.min(), array.max()
+        if low < info.min or high > info.max:
+            raise _misfit(dtype, str(low if low < info.min else high), where, field)
+    elif kind in "SU" and array.dtype.itemsize > dtype.itemsize and array.size:
+        longest = int(np.strings.str_len(array).max())
+        if longest > dtype.itemsize // (4 if kind == "U" else 1):
+            raise _misfit(dtype, f"a text of length {longest}", where, field)
+    elif kind in "Mm" and not _times_fit(array, dtype):
+        raise _misfit(dtype, f"{array.dtype.str} values that are finer or out of range", where, field)
+    with np.errstate(over="ignore"):
+        array = array.astype(dtype, copy=False)
+    if field.enum and (bad := _not_in(array, field.enum)) is not None:
+        raise ComponentValueError(
+            f"expected one of {[name for name, _ in field.enum]}, found {array.reshape(-1)[bad]} for {where}"
+        )
+    return array
+
+
+def _misfit(dtype: np.dtype[Any], found: str, where: str, field: Field) -> ComponentValueError:
+    if field.ref:
+        return ComponentValueError(
+            f"expected entity ids (u64), found {found} for {where}",
+            suggestion="world.get_entity_id() turns stable ids into entity ids",
+        )
+    return ComponentValueError(
+        f"expected values that fit {dtype.str}, found {found} for {where}",
+        suggestion="convert them first, such as values.astype(...), where the loss is meant",
+    )
+
+
+def _without_none(value: Any) -> Any:
+    """Return *value* with every None replaced by 0, "no entity"."""
+    if value is None:
+        return 0
+    if isinstance(value, list | tuple) or getattr(value, "dtype", None) == object:
+        array = np.array(value, object)
+        array[np.equal(array, None)] = 0
+        if all(isinstance(v, int | np.integer) and 0 <= v < 1 << 64 for v in array.flat):
+            return array.astype(np.uint64)
+    elif isinstance(value, int) and 0 <= value < 1 << 64:
+        return np.uint64(value)
+    return value
+
+
+def _times(value: Any, dtype: np.dtype[Any], where: str) -> Array:
+    """Return texts, datetime objects or None as times."""
+    try:
+        array: Array = np.asarray(value, dtype)
+    except (TypeError, ValueError) as error:
+        raise ComponentValueError(f"expected times of {dtype.str} for {where}: {error}") from None
+    if np.asarray(value).dtype.kind in "iufb":
+        raise ComponentValueError(
+            f"expected times of {dtype.str}, found numbers for {where}",
+            suggestion="say their unit: values.astype('M8[s]')",
+        )
+    return array
+
+
+def _times_fit(array: Array, dtype: np.dtype[Any]) -> bool:
+    try:
+        return np.array_equal(array.astype(dtype), array, equal_nan=True)
+    except OverflowError:
+        return False
+
+
+def _structs(value: Any, field: Field, where: str) -> Array:
+    """Return a component, a structured array, a tuple or a list of tuples as rows of a struct."""
+    dtype = field.element().base
+    members: Any
+    if isinstance(value, tuple):
+        members = value
+    elif isinstance(value, list) and all(isinstance(row, tuple) for row in value):
+        members = list(zip(*value, strict=True)) if value else [[]] * len(field.fields)
+        members = [list(column) for column in members]
+    else:
+        array = np.asarray(value)
+        if array.dtype == dtype:
+            return array
+        if array.dtype.names is None or set(array.dtype.names) != {f.name for f in field.fields}:
+            raise ComponentValueError(
+                f"expected a struct of {[f.name for f in field.fields]}, found {value!r:.80} for {where}"
+            )
+        members = [array[f.name] for f in field.fields]
+    if len(members) != len(field.fields):
+        raise ComponentValueError(
+            f"expected {len(field.fields)} values, found {len(members)} for {where}"
+        )
+    return assemble(field.fields, dtype, members, where)
+
+
+def assemble(fields: tuple[Field, ...], dtype: np.dtype[Any], values: Any, where: str) -> Array:
+    """Return the structured array, of the values' common shape, that holds *values*, one a field."""
+    columns = [coerce(value, f, f"{where}.{f.name}") for f, value in zip(fields, values, strict=True)]
+    shapes = [
+        column.shape[: column.ndim - len(f.shape)] if f.variable is None else column.shape
+        for f, column in zip(fields, columns, strict=True)
+    ]
+    try:
+        shape = np.broadcast_shapes(*shapes)
+    except ValueError:
+        found = ", ".join(f"{f.name} {s}" for f, s in zip(fields, shapes, strict=True))
+        raise ComponentValueError(
+            f"expected values of one shape for {where}, found {found}",
+            suggestion="give every field one value or the same number of them",
+        ) from None
+    rows: Array = (np.zeros if dtype.hasobject else np.empty)(shape, dtype)
+    for f, column in zip(fields, columns, strict=True):
+        rows[f.name] = column
+    return rows
+
+
+def _texts(value: Any, kind: type, where: str) -> Array:
+    """Return strings or bytes as an object array."""
+    if isinstance(value, kind):
+        array = np.empty((), object)
+        array[()] = kind(value)
+        return array
+    array = np.asarray(value)
+    array = array.astype(object) if array.dtype.kind in "SUT" else np.asarray(value, object)
+    if set(map(type, array.flat)) <= {kind}:
+        return array
+    for row, text in enumerate(array.flat):
+        if not isinstance(text, kind):
+            raise ComponentValueError(
+                f"expected {kind.__name__}, found {text!r:.80} in row {row} for {where}",
+                suggestion="replace missing values first, such as by an empty text",
+            )
+    texts = np.empty(array.size, object)
+    texts[:] = [kind(text) for text in array.flat]
+    return texts.reshape(array.shape)
+
+
+def _lists(value: Any, field: Field, where: str) -> Array:
+    """Return one list, or a column of lists, as an object array of arrays.
+
+    One list is a flat sequence or an array of its elements' shape; a column is a sequence of sequences.
+    """
+    element = replace(field, variable=None)
+    inner = len(field.shape) + 1
+    if isinstance(value, np.ndarray):
+        many = value.dtype == object or value.ndim == inner + 1
+    else:
+        many = isinstance(value, list | tuple) and any(_depth(v) >= inner for v in value)
+    rows = list(value) if many else [value]
+    arrays = []
+    for i, row in enumerate(rows):
+        here = f"{where}[{i}]" if many else where
+        if not isinstance(row, list | tuple | np.ndarray) and not hasattr(row, "__array__"):
+            raise ComponentValueError(f"expected a list, found {row!r:.80} for {here}")
+        array = coerce(list(row) if isinstance(row, tuple) else row, element, here)
+        if array.ndim != inner:
+            raise ComponentValueError(
+                f"expected a list of elements of shape {field.shape}, found shape {array.shape} for {here}"
+            )
+        arrays.append(np.array(array))
+    column = np.empty(len(arrays) if many else (), object)
+    if many:
+        for i, array in enumerate(arrays):
+            column[i] = array
+    else:
+        column[()] = arrays[0]
+    return column
+
+
+def _depth(value: Any) -> int:
+    """Return how many lists deep *value* is; a struct written as a tuple counts as one element."""
+    if isinstance(value, np.ndarray):
+        return value.ndim
+    if isinstance(value, list):
+        return 1 + max(map(_depth, value), default=0)
+    return len(np.shape(np.asarray(value))) if hasattr(value, "__array__") else 0
+
+
+def invalid_value(rows: Array, fields: tuple[Field, ...]) -> tuple[int, str, str] | None:
+    """Return (row, field, what is wrong) of the first bit pattern in *rows* that is no value, or None.
+
+    Bool bytes are 0 or 1, enums hold one of their values, and text holds Unicode scalar values.
+    Lists are looked into.
+    """
+    for f in fields:
+        if not f.has_checks():
+            continue
+        column = rows[f.name]
+        ends = None
+        if f.variable:
+            column, ends = concatenated(column.tolist(), f.element().base)
+        if (bad := _invalid(column, f)) is not None:
+            at, path, what = bad
+            row = at // max(1, column.size // max(1, len(column)))
+            if ends is not None:
+                row = int(np.searchsorted(ends, row, "right"))
+            return row, path, what
+    return None
+
+
+def _invalid(column: Array, f: Field) -> tuple[int, str, str] | None:
+    """Return (flat index, path, what is wrong) of the first element of *column* that is no value."""
+    if f.fields:
+        flat = column.reshape(-1)
+        bad = invalid_value(flat, f.fields)
+        return bad and (bad[0], f"{f.name}.{bad[1]}", bad[2])
+    found: int | None = None
+    what = ""
+    if f.enum:
+        found, what = _not_in(column, f.enum), "is not a value of its enum"
+    elif column.dtype.kind == "b":
+        found, what = _first(column.view(BYTE) > 1), "is not a bool"
+    elif column.dtype.kind == "U":
+        found, what = _not_text(column), "holds a code point that is not Unicode"
+    return None if found is None else (found, f.name, what)
+
+
+def _first(mask: Any) -> int | None:
+    return int(np.argmax(mask)) if mask.any() else None
+
+
+def _not_in(column: Array, enum: tuple[tuple[str, int], ...]) -> int | None:
+    values = np.array([value for _, value in enum], column.dtype)
+    if column.dtype.itemsize == 1:
+        unknown = np.ones(256, bool)
+        unknown[values.view(BYTE)] = False
+        return _first(unknown[column.view(BYTE)])
+    return _first(~np.isin(column, values))
+
+
+def _not_text(column: Array) -> int | None:
+    codes = column[..., np.newaxis].view("<u4")
+    if codes.size == 0 or codes.max() < _SURROGATES[0]:
+        return None
+    bad = (codes > _LAST_CODE_POINT) | ((codes >= _SURROGATES[0]) & (codes <= _SURROGATES[1]))
+    return _first(bad.any(axis=-1))

@@ -1,0 +1,183 @@
+"""Everything this library raises on purpose.
+
+::
+
+    PecsError
+    ├── WorldError (ValueError)                 a call that the world cannot carry out
+    │   ├── DuplicateEntityError                one entity named twice, or a stable id already taken
+    │   └── StructuralChangeError (RuntimeError)  the world changed while a query iterated
+    └── PersistenceError
+        ├── PersistenceIOError (OSError)        reading or writing failed
+        ├── InvalidFormatError (ValueError)     not a save, or not one that follows the format
+        ├── UnsupportedVersionError             written by another version: .found, .expected
+        ├── CorruptedDataError                  a checksum or a stored value is wrong
+        │   └── DanglingReferenceError          a reference to an entity that is not there
+        ├── ComponentError                      a component that cannot be defined, read or written
+        │   ├── ComponentDefinitionError (TypeError)
+        │   ├── UnknownFieldError (AttributeError)
+        │   └── ComponentValueError (ValueError)
+        ├── MigrationError                      an old save could not be brought up to date
+        ├── EntityNotFoundError (KeyError)      no such entity
+        ├── PluginNotFoundError (LookupError)   no format or store of that name
+        └── LimitExceededError                  more than ``Limits`` allows
+
+Each message says what was expected, what was found and where; ``.suggestion`` (also the end of the
+message) says what to do next.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ComponentDefinitionError",
+    "ComponentError",
+    "ComponentValueError",
+    "CorruptedDataError",
+    "DanglingReferenceError",
+    "DuplicateEntityError",
+    "EntityNotFoundError",
+    "InvalidFormatError",
+    "LimitExceededError",
+    "MigrationError",
+    "PecsError",
+    "PersistenceError",
+    "PersistenceIOError",
+    "PluginNotFoundError",
+    "StructuralChangeError",
+    "UnknownFieldError",
+    "UnsupportedVersionError",
+    "WorldError",
+]
+
+
+class PecsError(Exception):
+    """The root of the library's errors.
+
+    Parameters
+    ----------
+    message : str
+        What was expected, what was found, and where.
+    suggestion : str, optional
+        What to do next.
+
+    Examples
+    --------
+    >>> print(PecsError("expected 3 rows, found 2", suggestion="pass count=2"))
+    expected 3 rows, found 2; pass count=2
+    """
+
+    suggestion: str | None
+
+    def __init__(self, message: str, *, suggestion: str | None = None) -> None:
+        super().__init__(message)
+        self.suggestion = suggestion
+
+    def __str__(self) -> str:
+        message = str(self.args[0]) if self.args else ""
+        return f"{message}; {self.suggestion}" if self.suggestion else message
+
+
+class WorldError(PecsError, ValueError):
+    """A call that the world cannot carry out as given; the world is unchanged."""
+
+
+class DuplicateEntityError(WorldError):
+    """One entity is named twice, or a stable id is already taken."""
+
+
+class StructuralChangeError(WorldError, RuntimeError):
+    """Entities or components were added or removed while a query iterated."""
+
+
+class PersistenceError(PecsError):
+    """Saving or loading failed."""
+
+
+class PersistenceIOError(PersistenceError, OSError):
+    """The operating system refused to read or write; ``errno`` and ``filename`` are set."""
+
+    # OSError.__new__ wants positional arguments of its own, so they are set afterwards.
+    def __new__(cls, message: str, **_: object) -> PersistenceIOError:
+        return OSError.__new__(cls, message)
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        errno: int | None = None,
+        filename: str | None = None,
+        suggestion: str | None = None,
+    ) -> None:
+        super().__init__(message, suggestion=suggestion)
+        self.errno = errno
+        self.filename = filename
+
+    def __reduce__(self) -> tuple[object, ...]:
+        state = {"errno": self.errno, "filename": self.filename, "suggestion": self.suggestion}
+        return type(self), self.args[:1], state
+
+
+class InvalidFormatError(PersistenceError, ValueError):
+    """The bytes are not a save, or break a rule of the format."""
+
+
+class UnsupportedVersionError(PersistenceError):
+    """The save, or a type in it, has a version that this program does not read.
+
+    Attributes
+    ----------
+    found, expected : int
+    """
+
+    def __init__(
+        self, found: int, expected: int, *, what: str = "save", suggestion: str | None = None
+    ) -> None:
+        super().__init__(
+            f"expected version {expected} of {what}, found version {found}", suggestion=suggestion
+        )
+        self.found = found
+        self.expected = expected
+        self.what = what
+
+    def __reduce__(self) -> tuple[object, ...]:
+        state = {"what": self.what, "suggestion": self.suggestion, "args": self.args}
+        return type(self), (self.found, self.expected), state
+
+
+class CorruptedDataError(PersistenceError):
+    """A checksum does not match, or a stored value cannot be."""
+
+
+class DanglingReferenceError(CorruptedDataError):
+    """A reference names an entity that is neither in the save nor in the world."""
+
+
+class ComponentError(PersistenceError):
+    """A component cannot be defined, read or written."""
+
+
+class ComponentDefinitionError(ComponentError, TypeError):
+    """A component class that cannot be stored, or that contradicts one of the same name."""
+
+
+class UnknownFieldError(ComponentError, AttributeError):
+    """A component has no field of that name."""
+
+
+class ComponentValueError(ComponentError, ValueError):
+    """A value does not fit its field, or a shape does not broadcast."""
+
+
+class MigrationError(PersistenceError):
+    """An old save could not be brought up to date."""
+
+
+class EntityNotFoundError(PersistenceError, KeyError):
+    """No live entity has that id."""
+
+
+class PluginNotFoundError(PersistenceError, LookupError):
+    """No format or store of that name is known."""
+
+
+class LimitExceededError(PersistenceError):
+    """A save asks for more than ``Limits`` allows."""

@@ -1,0 +1,1 @@
+"""The PECS binary format: header, registry, columns, footer."""

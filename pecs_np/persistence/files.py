@@ -1,0 +1,131 @@
+"""Every byte that this library writes to disk passes here: the old file or the new one, nothing in between.
+
+A save is written to a new file beside its target, flushed to the disk, and renamed over it; the
+rename is flushed with the directory. Where anything fails, the temporary file is removed and the
+target is as it was. A failed flush is an error and never retried: the kernel may have dropped the
+very pages that it could not write.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from pecs_np.errors import PersistenceIOError
+
+__all__ = ["PathLike", "read_file", "replace_file", "reporting", "write_all"]
+
+Buffer = Any
+PathLike = str | os.PathLike[str]
+
+# Linux writes at most 2 GiB - 4 KiB in one call.
+_MOST_AT_ONCE = 1 << 30
+
+
+@contextlib.contextmanager
+def reporting(doing: str, path: PathLike) -> Iterator[None]:
+    """Turn an OSError of the block into a `PersistenceIOError` that says what was being done to *path*."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, PersistenceIOError):
+            raise
+        raise PersistenceIOError(
+            f"{doing} {os.fspath(path)!r} failed: {error.strerror or error}",
+            errno=error.errno,
+            filename=os.fspath(path),
+        ) from error
+
+
+def read_file(path: PathLike) -> bytes:
+    """Return the content of a file."""
+    with reporting("reading", path), open(path, "rb") as file:
+        return file.read()
+
+
+def write_all(descriptor: int, buffers: Sequence[Buffer]) -> None:
+    """Write *buffers* whole, however little each call takes."""
+    for buffer in buffers:
+        view = memoryview(buffer).cast("B")
+        while view:
+            view = view[os.write(descriptor, view[:_MOST_AT_ONCE]) :]
+
+
+def replace_file(
+    path: PathLike, buffers: Sequence[Buffer], *, durable: bool = True, backup: bool = False
+) -> None:
+    """Make *buffers* the content of the file *path* in one step.
+
+    Parameters
+    ----------
+    path : path
+    buffers : sequence of bytes-like
+    durable : bool
+        Flush file and directory to the disk, so that the save also survives a loss of power.
+    backup : bool
+        Keep the file that was there as ``<path>.bak``.
+
+    Raises
+    ------
+    PersistenceIOError
+        If the system refuses; the old file is untouched.
+    """
+    target = os.path.realpath(path)
+    directory, name = os.path.split(target)
+    temporary = os.path.join(directory, f".{name[:200]}.{os.getpid()}-{os.urandom(6).hex()}.tmp")
+    with reporting("saving to", path):
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _binary(), 0o666)
+        try:
+            try:
+                with contextlib.suppress(FileNotFoundError):
+                    _keep_mode(descriptor, os.stat(target).st_mode)
+                write_all(descriptor, buffers)
+                if durable:
+                    os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            if backup:
+                _back_up(target)
+            os.replace(temporary, target)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+        if durable:
+            _flush_directory(directory)
+
+
+def _binary() -> int:
+    return getattr(os, "O_BINARY", 0)
+
+
+def _keep_mode(descriptor: int, mode: int) -> None:
+    if hasattr(os, "fchmod"):
+        os.fchmod(descriptor, mode & 0o7777)
+
+
+def _back_up(target: str) -> None:
+    """Give the file a second name, ``.bak``, in place of an older backup."""
+    link = f"{target}.{os.urandom(6).hex()}.tmp"
+    try:
+        os.link(target, link)
+    except FileNotFoundError:
+        return
+    try:
+        os.replace(link, f"{target}.bak")
+    finally:
+        # Renaming one name of a file to another of the same file does nothing.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(link)
+
+
+def _flush_directory(directory: str) -> None:
+    if os.name != "posix":
+        return
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

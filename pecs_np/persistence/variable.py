@@ -1,0 +1,98 @@
+"""Variable-length fields as offsets and values: two arrays for a column of texts or lists."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pecs_np.ecs.arrays import BYTE, Array
+from pecs_np.ecs.dtypes import Field
+from pecs_np.ecs.references import concatenated, split
+from pecs_np.errors import ComponentValueError, CorruptedDataError
+
+__all__ = ["decode", "encode"]
+
+_CONTINUATION = 0x80
+
+
+def encode(column: Array, field: Field, where: str) -> tuple[NDArray[np.uint64], Array]:
+    """Return (offsets, values) of an object column, shape (n,).
+
+    Offsets, shape (n + 1,), count bytes for texts, else elements. Values have the element's dtype in
+    memory: references are still entity ids.
+
+    Raises
+    ------
+    ComponentValueError
+        If a value is not what the field holds, or a text has no UTF-8 form.
+    """
+    objects: list[Any] = column.tolist()
+    if field.variable == "list":
+        dtype, ndim = field.element().base, len(field.shape) + 1
+        for row, value in enumerate(objects):
+            if not isinstance(value, np.ndarray) or value.dtype != dtype or value.ndim != ndim:
+                raise _misfit(value, f"a {ndim}-dimensional array of {dtype}", row, where)
+        flat, ends = concatenated(objects, dtype)
+        return _offsets(ends), flat
+    kind = str if field.variable == "str" else bytes
+    if not set(map(type, objects)) <= {kind}:
+        row, value = next((i, v) for i, v in enumerate(objects) if type(v) is not kind)
+        raise _misfit(value, kind.__name__, row, where)
+    texts: list[bytes] = objects
+    if kind is str:
+        joined = "".join(objects)
+        texts = objects if joined.isascii() else [_utf8(t, i, where) for i, t in enumerate(objects)]
+    # Of ASCII texts, length in characters is length in bytes.
+    ends = np.cumsum(np.fromiter(map(len, texts), np.intp, len(texts)), dtype=np.intp)
+    blob = joined.encode() if texts is objects and kind is str else b"".join(texts)
+    return _offsets(ends), np.frombuffer(blob, BYTE)
+
+
+def decode(offsets: NDArray[np.uint64], values: Array, field: Field, where: str) -> Array:
+    """Return the object column, shape (n,), of *offsets*, shape (n + 1,), and *values*.
+
+    *offsets* have been checked; list values have the element's memory dtype and are shared.
+
+    Raises
+    ------
+    CorruptedDataError
+        If a text is not UTF-8.
+    """
+    if field.variable == "list":
+        return split(values, offsets[1:].astype(np.intp))
+    column = np.empty(len(offsets) - 1, object)
+    stops = offsets
+    text: Any = values.tobytes()
+    if field.variable == "str":
+        try:
+            text = text.decode()
+        except UnicodeDecodeError as error:
+            raise CorruptedDataError(f"expected UTF-8, found {error} in {where}") from None
+        if len(text) != len(values):
+            starts = (values & 0xC0) != _CONTINUATION
+            if not starts[offsets[offsets < len(values)].astype(np.intp)].all():
+                raise CorruptedDataError(f"expected whole characters, found one cut in two in {where}")
+            characters = np.concatenate(([0], np.cumsum(starts)))
+            stops = characters[offsets.astype(np.intp)]
+    column[:] = [text[a:b] for a, b in pairwise(stops.tolist())]
+    return column
+
+
+def _offsets(ends: NDArray[np.intp]) -> NDArray[np.uint64]:
+    offsets = np.zeros(len(ends) + 1, "<u8")
+    offsets[1:] = ends
+    return offsets
+
+
+def _utf8(text: str, row: int, where: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise _misfit(text, "text that has a UTF-8 form", row, where) from None
+
+
+def _misfit(value: object, expected: str, row: int, where: str) -> ComponentValueError:
+    return ComponentValueError(f"expected {expected}, found {value!r:.80} in row {row} of {where}")
