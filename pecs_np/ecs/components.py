@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +27,7 @@ __all__ = [
     "component_type",
     "make_component",
     "registered",
+    "registry_version",
     "unregister",
 ]
 
@@ -65,6 +67,7 @@ class ComponentType:
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.signature = self.name, self.version
         self.fields = self.layout.fields
         self.names = tuple(f.name for f in self.fields)
         quick = [
@@ -89,9 +92,7 @@ class ComponentType:
 
     def agrees_with(self, other: ComponentType) -> bool:
         """Tell whether columns of *other* are columns of this type as they stand."""
-        return self is other or (
-            self.version == other.version and _agree(self.fields, other.fields)
-        )
+        return self is other or _types_agree(self, other)
 
     def array(self, values: tuple[Any, ...]) -> Array:
         """Return the structured array of *values*, one a field, in declaration order."""
@@ -144,6 +145,11 @@ def describe(f: Field) -> str:
         base = "{" + ", ".join(f"{m.name}: {describe(m)}" for m in f.fields) + "}"
     base += f"[{', '.join(map(str, f.shape))}]" if f.shape else ""
     return f"list of {base}" if f.variable else base
+
+
+@functools.lru_cache(maxsize=256)
+def _types_agree(ours: ComponentType, theirs: ComponentType) -> bool:
+    return ours.version == theirs.version and _agree(ours.fields, theirs.fields)
 
 
 def _agree(ours: tuple[Field, ...], theirs: tuple[Field, ...]) -> bool:
@@ -514,7 +520,7 @@ def _define(
     built = _rebuilt(cls, type_, {n: w for n, h in hints.items() if (w := _wrapper(h))})
     type_._cls = built
     built._type = type_
-    _registry[name] = built
+    _register(name, built)
     return built
 
 
@@ -569,6 +575,21 @@ def _rebuilt(cls: type[Any], type_: ComponentType, wrappers: dict[str, Any]) -> 
 
 
 _registry: dict[str, type[Component]] = {}
+_registry_version = 0
+
+
+def registry_version() -> int:
+    """Return a number that changes whenever a component is defined or forgotten."""
+    return _registry_version
+
+
+def _register(name: str, cls: type[Component] | None) -> None:
+    global _registry_version  # noqa: PLW0603 - the registry is the process's
+    _registry_version += 1
+    if cls is None:
+        _registry.pop(name, None)
+    else:
+        _registry[name] = cls
 
 
 def _check_registered(new: ComponentType) -> None:
@@ -590,7 +611,7 @@ def unregister(name: str) -> None:
 
     Worlds that hold such components keep them.
     """
-    _registry.pop(name, None)
+    _register(name, None)
 
 
 def component_type(component: Any) -> ComponentType:

@@ -111,8 +111,12 @@ class Layout:
     disk : dtype
         Of the fixed-size part of a row on disk; references are stable ids.
     fixed, variable : tuple of Field
+    refers : bool
+        Whether it holds entity references.
     plain : bool
         Whether memory and disk agree, so that a column is its own encoding.
+    checked : bool
+        Whether some bit patterns of a row are not values.
     uniform : (dtype, int) or None
         The one dtype that all fields share, and how many make a row: what ``.matrix`` shows.
     """
@@ -122,6 +126,7 @@ class Layout:
     disk: np.dtype[Any] = field(init=False)
     fixed: tuple[Field, ...] = field(init=False)
     variable: tuple[Field, ...] = field(init=False)
+    refers: bool = field(init=False)
     plain: bool = field(init=False)
     checked: bool = field(init=False)
     uniform: tuple[np.dtype[Any], int] | None = field(init=False)
@@ -137,7 +142,8 @@ class Layout:
         put("disk", np.dtype([(f.name, f.element(disk=True)) for f in fixed]))
         put("fixed", fixed)
         put("variable", variable)
-        put("plain", not variable and not any(f.has_refs() for f in fixed))
+        put("refers", any(f.has_refs() for f in self.fields))
+        put("plain", not variable and not self.refers)
         put("checked", any(f.has_checks() for f in self.fields))
         leaves = {leaf for f in self.fields for leaf in _leaves(f)}
         uniform = None

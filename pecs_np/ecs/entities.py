@@ -26,6 +26,17 @@ _SLOTS = np.uint64(_SLOT)
 _MOST_SLOTS = 1 << 32
 
 
+# Slot 0 of new books, and no free slots: shared, because nothing is ever written to them.
+_EMPTY_BOOKS = (
+    np.zeros(1, np.uint32),
+    np.zeros(1, np.int32),
+    np.zeros(1, np.int64),
+    np.empty(0, np.uint32),
+)
+for _array in _EMPTY_BOOKS:
+    _array.flags.writeable = False
+
+
 class EntityId(EntityRef):
     """An entity in one world: an int, ``generation << 32 | slot``. 0 is "no entity".
 
@@ -129,13 +140,13 @@ class Entities:
     __slots__ = ("_free", "_free_count", "_next", "generations", "rows", "tables")
 
     def __init__(self, capacity: int = 0) -> None:
-        slots = capacity + 1
         self._next = 1
-        self.generations = np.zeros(slots, np.uint32)
-        self.tables = np.zeros(slots, np.int32)
-        self.rows = np.zeros(slots, np.int64)
-        self._free = np.empty(0, np.uint32)
+        self.generations, self.tables, self.rows, self._free = _EMPTY_BOOKS
         self._free_count = 0
+        if capacity:
+            self.generations = np.zeros(capacity + 1, np.uint32)
+            self.tables = np.zeros(capacity + 1, np.int32)
+            self.rows = np.zeros(capacity + 1, np.int64)
 
     @classmethod
     def holding(cls, columns: list[IdColumn]) -> Entities:
@@ -147,12 +158,14 @@ class Entities:
             If two ids have the same slot.
         """
         books = cls()
-        runs = sorted([run for column in columns for run in column.runs or ()])
-        count = sum([column.size for column in columns])
-        if sum([n for _, n in runs]) == count and all(
-            first + n == following for (first, n), (following, _) in pairwise([(0, 1), *runs, (count + 1, 0)])
-        ):
-            books._next = count + 1
+        end = 1
+        for column in columns:
+            if column.runs is None or len(column.runs) != 1 or column.runs[0][0] != end:
+                break
+            end += column.size
+        else:
+            # Numbered from 1, as a reader does.
+            books._next = end
             return books
         ids = np.concatenate([column.array() for column in columns])
         slots = (ids & _SLOTS).astype(np.int64)
@@ -163,7 +176,7 @@ class Entities:
         books.generations[slots] = ids >> np.uint64(32)
         books._free = (np.flatnonzero(books.tables[1 : books._next] < 0) + 1)[::-1].astype(np.uint32)
         books._free_count = len(books._free)
-        if books._next - 1 - books._free_count != count or 0 in slots:
+        if books._next - 1 - books._free_count != len(ids) or 0 in slots:
             raise DuplicateEntityError("expected entity ids of distinct slots above 0, found others")
         return books
 
@@ -260,20 +273,27 @@ class StableIdSource:
     ----------
     seed : int, optional
         Makes the ids reproducible; saves then carry the state, so that a restarted run continues.
+
+    Attributes
+    ----------
+    high : int
+        0 until the first id is asked for, where there is no seed.
+    next : int
     """
 
     __slots__ = ("high", "next", "seeded")
 
     def __init__(self, seed: int | None = None) -> None:
         self.seeded = seed is not None
-        if seed is None:
-            self.high = int.from_bytes(os.urandom(8), "little") or 1
-        else:
-            self.high = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]) or 1
+        self.high = 0
         self.next = 0
+        if seed is not None:
+            self.high = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]) or 1
 
     def take(self, count: int) -> int:
         """Return the first of *count* new consecutive ids."""
+        if not self.high:
+            self.high = int.from_bytes(os.urandom(8), "little") or 1
         first = self.high << 64 | self.next
         self.next += count
         return first
@@ -281,14 +301,12 @@ class StableIdSource:
     def avoid(self, column: IdColumn) -> None:
         """Never make the ids of *column*, which came from elsewhere."""
         if column.runs is not None:
-            last = [first + count - 1 for first, count in column.runs]
-            ours = [value & ((1 << 64) - 1) for value in last if value >> 64 == self.high]
-            self.next = max([self.next, *(low + 1 for low in ours)])
-            return
-        ids = column.array()
-        ours_ = ids["lo"][ids["hi"] == self.high]
-        if len(ours_):
-            self.next = max(self.next, int(ours_.max()) + 1)
+            last = [as_record(first + count - 1) for first, count in column.runs]
+            lows = [low for low, high in last if high == self.high]
+        else:
+            ids = column.array()
+            lows = [int(ids["lo"][ids["hi"] == self.high].max(initial=0))]
+        self.next = max(self.next, 1 + max(lows, default=-1))
 
 
 class StableIndex:

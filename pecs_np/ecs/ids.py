@@ -68,6 +68,9 @@ def expand_runs(runs: Array) -> Array:
     return ids
 
 
+_EMPTY = {dtype: np.empty(0, dtype) for dtype in (ENTITY_ID, STABLE_ID)}
+
+
 class IdColumn:
     """The ids of a table's rows, in row order; grows and shrinks with the table.
 
@@ -103,8 +106,8 @@ class IdColumn:
         self.dtype = dtype
         if array is None:
             self.runs = list(runs)
-            self.size = sum([count for _, count in runs])
-            self._array = np.empty(0, dtype)
+            self.size = runs[0][1] if len(runs) == 1 else sum([count for _, count in runs])
+            self._array = _EMPTY[dtype]
             self._filled = 0
         else:
             self.runs = None
@@ -293,6 +296,8 @@ class IdLookup:
 def find_duplicate(columns: Iterable[IdColumn]) -> int | None:
     """Return a stable id that stands twice in *columns*, or None."""
     parts = [column for column in columns if column.size]
+    if len(parts) == 1 and parts[0].runs is not None and len(parts[0].runs) == 1:
+        return None
     runs: list[tuple[int, int]] = []
     for column in parts:
         if column.runs is None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pecs_np.ecs.arrays import Array, read_only, resized
+from pecs_np.ecs.arrays import Array, resized
 from pecs_np.ecs.components import ComponentType
 from pecs_np.ecs.entities import Entities
 from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn, find_duplicate
@@ -36,10 +36,12 @@ def restore(world: World, snapshot: Snapshot, mode: Mode) -> list[IdColumn]:
     storage = world._storage
     tables = snapshot.tables
     for table in (*tables, snapshot.resources) if snapshot.resources else tables:
-        table.check()
-        for type_ in table.types:
-            storage.check_known(type_)
-    if not snapshot.sound and (double := find_duplicate(t.stable_ids for t in tables)) is not None:
+        if not snapshot.sound:
+            table.check()
+        if storage.types:
+            for type_ in table.types:
+                storage.check_known(type_)
+    if not snapshot.sound and (double := find_duplicate([t.stable_ids for t in tables])) is not None:
         raise DuplicateEntityError(f"expected distinct stable ids, found {double:032x} twice")
     if mode == "exact":
         _exact(world, snapshot)
@@ -55,45 +57,43 @@ def restore(world: World, snapshot: Snapshot, mode: Mode) -> list[IdColumn]:
 
 def _exact(world: World, snapshot: Snapshot) -> None:
     storage = world._storage
-    if world.entity_count or len(world.resources):
+    if storage.tables and world.entity_count or len(world.resources):
         raise WorldError(
             f"expected an empty world for mode 'exact', found {world.entity_count} entities and"
             f" {len(world.resources)} resources",
             suggestion="use World.from_snapshot, or mode 'merge' or 'overwrite'",
         )
-    storage.entities = Entities.holding([table.entities for table in snapshot.tables])
+    entities = Entities.holding([table.entities for table in snapshot.tables])
+    if storage.tables:
+        storage.clear()
+    storage.entities = entities
     itself = None if snapshot.sound else EntityMap((t.entities, t.entities) for t in snapshot.tables)
     for table in snapshot.tables:
-        own = storage.table(table.types)
-        own.entities = table.entities.frozen()
-        own.stable_ids = table.stable_ids.frozen()
-        own.size = table.rows
-        own.columns = _owned(table)
-        storage.unplaced.add(own)
+        own = storage.adopt(table, _owned(table.columns, shared=snapshot.taken))
         if itself is not None:
             for type_ in own.types:
                 remap(own.columns[type_.name], type_.fields, itself)
+    snapshot.taken = True
     storage.changed()
     world.version = snapshot.version
     world.metadata = copy.deepcopy(snapshot.metadata) if snapshot.metadata else {}
     if snapshot.id_source is not None:
         storage.source.high, storage.source.next = snapshot.id_source
         storage.source.seeded = True
-    world.rngs.restore(snapshot.rngs)
+    if snapshot.rngs:
+        world.rngs.restore(snapshot.rngs)
     if snapshot.resources:
         _add_resources(world, snapshot.resources, itself, replace=True)
 
 
-def _owned(table: SnapshotTable) -> dict[str, Array]:
-    """Take over the table's arrays, but copy those that another world may be using."""
-    owned = {}
-    for name, column in table.columns.items():
-        if column.flags.writeable:
-            owned[name] = column
-            table.columns[name] = read_only(column)
-        else:
-            owned[name] = resized(column, len(column), len(column))
-    return owned
+def _owned(columns: dict[str, Array], *, shared: bool) -> dict[str, Array]:
+    """Take over *columns*, but copy those that a world may be using."""
+    return {
+        name: resized(column, len(column), len(column))
+        if shared or not column.flags.writeable
+        else column
+        for name, column in columns.items()
+    }
 
 
 def _identify(storage: Storage, table: SnapshotTable, mode: Mode) -> IdColumn:

@@ -100,7 +100,11 @@ class Snapshot:
     id_source : (int, int) or None
         High half and next low half of the stable ids of a seeded world.
     sound : bool
-        Whether every reference is known to be alive or null.
+        Whether ids are known to be distinct and every reference alive or null.
+    taken : bool
+        Whether a world has taken the arrays over; the next one copies them.
+    cache : dict
+        What encoders worked out for these tables, for as long as the snapshot lives.
     """
 
     tables: tuple[SnapshotTable, ...]
@@ -110,6 +114,8 @@ class Snapshot:
     rngs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     id_source: tuple[int, int] | None = None
     sound: bool = False
+    taken: bool = False
+    cache: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return self.entity_count
@@ -120,6 +126,14 @@ class Snapshot:
     @property
     def entity_count(self) -> int:
         return sum([table.rows for table in self.tables])
+
+    @property
+    def has_transient(self) -> bool:
+        """Whether a type that saves leave out occurs."""
+        found = self.cache.get("transient")
+        if found is None:
+            found = self.cache["transient"] = any(t.transient for t in self.types)
+        return bool(found)
 
     @property
     def types(self) -> tuple[ComponentType, ...]:
@@ -150,7 +164,7 @@ class Snapshot:
             )
         kept = [found for table in self.tables if (found := keep(table)) is not None and found.rows]
         kept.sort(key=lambda table: [t.name for t in table.types])
-        return replace(self, tables=tuple(kept), sound=False)
+        return replace(self, tables=tuple(kept), sound=False, cache={})
 
     def copy(self) -> Snapshot:
         """Return a snapshot that owns its arrays and no longer changes with a world."""
@@ -165,4 +179,4 @@ class Snapshot:
             )
 
         resources = self.resources and own(self.resources)
-        return replace(self, tables=tuple(map(own, self.tables)), resources=resources)
+        return replace(self, tables=tuple(map(own, self.tables)), resources=resources, taken=False, cache={})

@@ -12,7 +12,7 @@ from pecs_np.ecs.arrays import Array, read_only
 from pecs_np.ecs.components import Component, ComponentType, component_type, registered
 from pecs_np.ecs.entities import Entities, EntityId, StableId, StableIdSource, StableIndex
 from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn, as_int
-from pecs_np.ecs.snapshot import SnapshotTable
+from pecs_np.ecs.snapshot import Snapshot, SnapshotTable
 from pecs_np.ecs.tables import Table
 from pecs_np.errors import (
     ComponentDefinitionError,
@@ -41,6 +41,8 @@ class Storage:
         Counts structural changes; what is cached between two of them goes with each.
     chunks, matches
         Caches of queries, by the query's key.
+    frozen, snapshot
+        The tables as snapshots show them, and the whole snapshot of a world with nothing else to save.
     """
 
     def __init__(self, capacity: int, seed: int | None) -> None:
@@ -56,10 +58,12 @@ class Storage:
         self.chunks: dict[Any, list[Any]] = {}
         self.matches: dict[Any, list[Table]] = {}
         self.frozen: tuple[SnapshotTable, ...] | None = None
+        self.snapshot: Snapshot | None = None
 
     def changed(self) -> None:
         self.version += 1
         self.frozen = None
+        self.snapshot = None
         if self.chunks:
             self.chunks.clear()
 
@@ -101,15 +105,38 @@ class Storage:
             self.check_known(type_)
         for type_ in types:
             self.types.setdefault(type_.name, type_)
-        key = tuple(sorted(t.name for t in types))
-        table = self.by_names.get(key)
+        names = tuple(sorted([t.name for t in types]))
+        table = self.by_names.get(names)
         if table is None:
-            table = Table(len(self.tables), tuple(self.types[name] for name in key))
-            self.tables.append(table)
-            self.by_names[key] = table
-            self.matches.clear()
+            table = Table.empty(len(self.tables), tuple([self.types[name] for name in names]))
+            self._enter(table)
         self.by_types[types] = table
         return table
+
+    def adopt(self, table: SnapshotTable, columns: dict[str, Array]) -> Table:
+        """Make a table of an empty world from one of a snapshot, with *columns* as its own."""
+        for type_ in table.types:
+            self.types.setdefault(type_.name, type_)
+        own = Table(
+            len(self.tables), table.types, columns, table.entities.frozen(), table.stable_ids.frozen()
+        )
+        self._enter(own)
+        self.unplaced.add(own)
+        return own
+
+    def clear(self) -> None:
+        """Forget all tables of a world without entities."""
+        self.tables, self.by_names, self.by_types = [], {}, {}
+        self.index = None
+        self.unplaced.clear()
+        self.matches.clear()
+
+    def _enter(self, table: Table) -> None:
+        self.tables.append(table)
+        self.by_names[table.names] = table
+        self.by_types[table.types] = table
+        if self.matches:
+            self.matches.clear()
 
     def sorted_tables(self) -> Iterator[Table]:
         return (self.by_names[key] for key in sorted(self.by_names))

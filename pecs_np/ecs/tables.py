@@ -21,32 +21,43 @@ class Table:
         Its place in the world's list of tables.
     types : tuple of ComponentType
         Sorted by name.
+    columns : dict of str to ndarray
+        By type name; rows beyond *size* are spare.
+    entities, stable_ids : IdColumn
 
     Attributes
     ----------
     names : tuple of str
     size : int
         How many rows are in use.
-    columns : dict of str to ndarray
-        By type name; rows beyond *size* are spare.
-    entities, stable_ids : IdColumn
     placed : int
         How many rows, from the first, the world's books know; the rest are noted on demand.
     """
 
     __slots__ = ("columns", "entities", "names", "number", "placed", "size", "stable_ids", "types")
 
-    def __init__(self, number: int, types: tuple[ComponentType, ...], capacity: int = 0) -> None:
+    def __init__(
+        self,
+        number: int,
+        types: tuple[ComponentType, ...],
+        columns: dict[str, Array],
+        entities: IdColumn,
+        stable_ids: IdColumn,
+    ) -> None:
         self.number = number
         self.types = types
-        self.names = tuple(t.name for t in types)
-        self.columns: dict[str, Array] = {
-            t.name: np.empty(capacity, t.layout.memory) for t in types
-        }
-        self.entities = IdColumn(ENTITY_ID)
-        self.stable_ids = IdColumn(STABLE_ID)
-        self.size = 0
+        self.names = tuple([t.name for t in types])
+        self.columns = columns
+        self.entities = entities
+        self.stable_ids = stable_ids
+        self.size = entities.size
         self.placed = 0
+
+    @classmethod
+    def empty(cls, number: int, types: tuple[ComponentType, ...]) -> Table:
+        """Return a table without rows."""
+        columns: dict[str, Array] = {t.name: np.empty(0, t.layout.memory) for t in types}
+        return cls(number, types, columns, IdColumn(ENTITY_ID), IdColumn(STABLE_ID))
 
     def __len__(self) -> int:
         return self.size

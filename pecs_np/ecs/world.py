@@ -351,18 +351,28 @@ class World:
             Copy the columns; otherwise they are read-only views that show the world's later changes
             and are outdated by its next structural change.
         """
-        source = (self._storage.source.high, self._storage.source.next) if self._storage.source.seeded else None
-        snapshot = Snapshot(
-            self._storage.freeze(),
-            self.resources.frozen(),
-            self.version,
-            self.metadata,
-            self.rngs.states(),
-            source,
-        )
+        snapshot = self._snapshot()
         if filter is not None:
             snapshot = snapshot.filtered(filter)
         return snapshot.copy() if copy else snapshot
+
+    def _snapshot(self) -> Snapshot:
+        storage, source = self._storage, self._storage.source
+        plain = not (source.seeded or self.resources or self.rngs)
+        last = storage.snapshot
+        if plain and last is not None and last.metadata is self.metadata and last.version == self.version:
+            return last
+        snapshot = Snapshot(
+            storage.freeze(),
+            None if plain else self.resources.frozen(),
+            self.version,
+            self.metadata,
+            {} if plain else self.rngs.states(),
+            (source.high, source.next) if source.seeded else None,
+        )
+        if plain:
+            storage.snapshot = snapshot
+        return snapshot
 
     @classmethod
     def from_snapshot(cls, snapshot: Snapshot, *, mode: Mode = "exact") -> Self:

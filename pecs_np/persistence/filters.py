@@ -14,8 +14,7 @@ __all__ = ["without_transient"]
 
 def without_transient(snapshot: Snapshot) -> Snapshot:
     """Return *snapshot* without its transient types; entities that then have the same types share a table."""
-    tables = (*snapshot.tables, snapshot.resources) if snapshot.resources else snapshot.tables
-    if not any([t.transient for table in tables for t in table.types]):
+    if not snapshot.has_transient:
         return snapshot
     by_names: dict[tuple[str, ...], list[SnapshotTable]] = {}
     for table in snapshot.tables:
@@ -28,6 +27,7 @@ def without_transient(snapshot: Snapshot) -> Snapshot:
         snapshot,
         tables=tuple(_joined(by_names[names]) for names in sorted(by_names)),
         resources=resources if resources and resources.types else None,
+        cache={},
     )
 
 

@@ -21,8 +21,7 @@ from __future__ import annotations
 import functools
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import IntEnum, IntFlag
+from enum import IntFlag
 from hashlib import blake2b
 from typing import Any, NamedTuple, Protocol
 
@@ -39,16 +38,29 @@ from pecs_np.persistence.checksum import combine, crc64
 from pecs_np.persistence.limits import Limits
 
 __all__ = [
+    "COLUMN",
+    "DELTA",
+    "EXTENDED_METADATA",
+    "KIND_NAMES",
+    "FOOTER_SIZE",
+    "LZ4",
     "MAGIC",
     "NOT_APPLICABLE",
+    "OFFSETS",
+    "RAW",
+    "REMOVED",
+    "RUNS",
+    "SKIPPABLE",
+    "STABLE_IDS",
+    "VALUES",
     "VERSION",
-    "Codec",
+    "ZSTD",
     "FormatFlags",
+    "Frame",
     "Head",
-    "Kind",
     "Section",
     "Source",
-    "frame",
+    "aligned",
     "read_head",
     "registry_of",
     "type_id",
@@ -64,10 +76,13 @@ _HEADER = struct.Struct("<4sIIQI")
 _EXTENSION = struct.Struct("<4sIIIQII16s16s")
 _ENTRY = struct.Struct("<HHIIIQQQQQQ")
 _CRC = struct.Struct("<Q")
+FOOTER_SIZE = _CRC.size
 _ZEROS = bytes(ALIGNMENT)
-_SKIPPABLE = 0x8000
+_ENTRY_CRC = _ENTRY.size - 16
+_SAVE_ID = 32
+_LONGEST_NAME = 1024
 # One read brings in the head of most saves.
-_FIRST_READ = 1 << 16
+_FIRST_READ = 1 << 11
 
 
 class FormatFlags(IntFlag):
@@ -80,40 +95,20 @@ class FormatFlags(IntFlag):
     EXTENDED_METADATA = 8
 
 
-class Kind(IntEnum):
-    """What a section holds."""
+DELTA, EXTENDED_METADATA = 4, 8
 
-    STABLE_IDS = 1
-    COLUMN = 2
-    OFFSETS = 3
-    VALUES = 4
-    DESPAWNED = 5
-    REMOVED = 6
+# Kinds of sections. Plain integers: the members of an enum are slow to reach.
+STABLE_IDS, COLUMN, OFFSETS, VALUES, DESPAWNED, REMOVED = range(1, 7)
+SKIPPABLE = 0x8000
+KIND_NAMES = ("", "stable ids", "column", "offsets", "values", "despawned ids", "ids without the type")
 
-
-class Codec(IntEnum):
-    """How a section is stored."""
-
-    RAW = 0
-    ZSTD = 1
-    LZ4 = 2
-    RUNS = 3
+# Codecs, the low byte
+RAW, ZSTD, LZ4, RUNS = range(4)
 
 
-class Section(NamedTuple):
-    """One entry of the directory."""
-
-    kind: int
-    codec: int
-    table: int
-    type: int
-    field: int
-    rows: int
-    offset: int
-    stored_size: int
-    raw_size: int
-    crc: int
-    reserved: int
+# One entry of the directory: kind, codec, table, type, field, rows, offset, stored size, raw size, crc, 0.
+# A plain tuple, because small saves are read in microseconds.
+Section = tuple[int, ...]
 
 
 class Source(Protocol):
@@ -160,72 +155,100 @@ def registry_of(types: Sequence[ComponentType]) -> bytes:
     return b"".join(entries)
 
 
-def frame(
-    *,
-    flags: int,
-    entity_count: int,
-    type_count: int,
-    registry: bytes,
-    schema: bytes,
-    sections: Sequence[tuple[tuple[int, ...], int, Any]],
-    base_id: bytes = bytes(16),
-) -> list[Any]:
-    """Return a whole save as buffers to write one after the other.
+class Frame:
+    """A save without its content: all of the head that follows from types, rows and sizes.
 
     Parameters
     ----------
-    sections : sequence of (key, raw size, stored bytes)
-        Each key is kind, codec, table, type, field, rows.
+    sections : tuple of (kind, codec, table, type, field, rows, raw size, stored size)
     """
-    extension = _aligned(_HEADER.size + len(registry))
-    directory = extension + _EXTENSION.size
-    schema_at = directory + _ENTRY.size * len(sections)
-    crc_at = schema_at + len(schema)
-    end = _aligned(crc_at + _CRC.size)
-    head = bytearray(end)
-    _HEADER.pack_into(head, 0, MAGIC, VERSION, flags, entity_count, type_count)
-    head[_HEADER.size : _HEADER.size + len(registry)] = registry
-    head[schema_at:crc_at] = schema
-    buffers: list[Any] = [head]
-    sums = []
-    at = directory
-    for key, raw_size, stored in sections:
-        start = _aligned(end)
-        size = len(stored)
-        crc = crc64(stored)
-        _ENTRY.pack_into(head, at, *key, start, size, raw_size, crc, 0)
-        at += _ENTRY.size
-        if start > end:
-            buffers.append(_ZEROS[: start - end])
-        buffers.append(stored)
-        # Zero bytes before a section do not change its sum.
-        sums.append((crc, start + size - end))
-        end = start + size
-    digest = blake2b(registry, digest_size=16)
-    digest.update(head[directory:crc_at])
-    _EXTENSION.pack_into(
-        head,
-        extension,
-        EXTENSION_MAGIC,
-        0,
-        0,
-        0,
-        end + _CRC.size,
-        len(sections),
-        len(schema),
-        digest.digest(),
-        base_id,
+
+    __slots__ = (
+        "_crc_at",
+        "_crcs_at",
+        "_directory",
+        "_extension",
+        "_gaps",
+        "_head",
+        "_registry",
+        "_spans",
     )
-    _CRC.pack_into(head, crc_at, crc64(memoryview(head)[:crc_at]))
-    footer = crc64(head)
-    for crc, size in sums:
-        footer = combine(footer, crc, size)
-    buffers.append(_CRC.pack(footer))
-    return buffers
+
+    def __init__(
+        self,
+        *,
+        flags: int,
+        entity_count: int,
+        type_count: int,
+        registry: bytes,
+        schema: bytes,
+        sections: tuple[tuple[int, ...], ...],
+        base_id: bytes = bytes(16),
+    ) -> None:
+        extension = aligned(_HEADER.size + len(registry))
+        directory = extension + _EXTENSION.size
+        schema_at = directory + _ENTRY.size * len(sections)
+        crc_at = schema_at + len(schema)
+        end = aligned(crc_at + _CRC.size)
+        head = bytearray(end)
+        _HEADER.pack_into(head, 0, MAGIC, VERSION, flags, entity_count, type_count)
+        head[_HEADER.size : _HEADER.size + len(registry)] = registry
+        head[schema_at:crc_at] = schema
+        self._gaps: list[bytes] = []
+        self._spans: list[int] = []
+        self._crcs_at: list[int] = []
+        for i, (*key, raw_size, stored_size) in enumerate(sections):
+            start = aligned(end)
+            at = directory + _ENTRY.size * i
+            _ENTRY.pack_into(head, at, *key, start, stored_size, raw_size, 0, 0)
+            self._gaps.append(bytes(start - end))
+            # Zero bytes before a section do not change its sum, so the gap counts as part of it.
+            self._spans.append(start + stored_size - end)
+            self._crcs_at.append(at + _ENTRY_CRC)
+            end = start + stored_size
+        _EXTENSION.pack_into(
+            head,
+            extension,
+            EXTENSION_MAGIC,
+            0,
+            0,
+            0,
+            end + _CRC.size,
+            len(sections),
+            len(schema),
+            bytes(16),
+            base_id,
+        )
+        self._head = head
+        self._registry = registry
+        self._extension = extension
+        self._directory = directory
+        self._crc_at = crc_at
+
+    def filled(self, stored: Sequence[Any]) -> list[Any]:
+        """Return the whole save, with *stored* as its sections, as buffers to write one after the other."""
+        head = self._head.copy()
+        sums = [crc64(data) for data in stored]
+        pack = _CRC.pack_into
+        for at, crc in zip(self._crcs_at, sums, strict=True):
+            pack(head, at, crc)
+        crc_at = self._crc_at
+        content = self._registry + head[self._directory : crc_at]
+        save_id_at = self._extension + _SAVE_ID
+        head[save_id_at : save_id_at + 16] = blake2b(content, digest_size=16).digest()
+        pack(head, crc_at, crc64(head[:crc_at]))
+        # The sum of the head with its own sum behind it is 0, and so is that of the zero bytes.
+        footer = 0
+        for crc, span in zip(sums, self._spans, strict=True):
+            footer = combine(footer, crc, span) if footer else crc
+        buffers: list[Any] = [head]
+        for gap, data in zip(self._gaps, stored, strict=True):
+            buffers += (gap, data) if gap else (data,)
+        buffers.append(_CRC.pack(footer))
+        return buffers
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """Everything before the sections, checked against its own sum and against the size of the save.
 
     Attributes
@@ -236,8 +259,6 @@ class Head:
     schema : bytes
     size : int
         Bytes up to the first section.
-    crc : int
-        Of those bytes.
     """
 
     flags: int
@@ -248,32 +269,19 @@ class Head:
     save_id: bytes
     base_id: bytes
     size: int
-    crc: int
-
-    def footer(self) -> int:
-        """Return the sum that the footer must hold, from the sums of head and sections."""
-        crc, end = self.crc, self.size
-        for section in self.sections:
-            following = section.offset + section.stored_size
-            crc = combine(crc, section.crc, following - end)
-            end = following
-        return crc
 
     def check_footer(self, source: Source) -> None:
-        """Raise unless the gaps are zero and the footer holds the sum of all that comes before it."""
-        end = self.size
-        for section in self.sections:
-            if section.offset > end and source.read(end, section.offset - end).strip(b"\0"):
-                raise CorruptedDataError(
-                    f"expected zero bytes, found others at byte {end} of {source.name}",
-                    suggestion="load a backup",
-                )
-            end = section.offset + section.stored_size
-        found = int.from_bytes(source.read(source.size - _CRC.size, _CRC.size), "little")
-        if found != (expected := self.footer()):
+        """Raise unless the footer holds the sum of all before it, which follows from head and sections."""
+        # The sum of the head with its own sum behind it is 0; zero bytes before a section add nothing.
+        crc, end = 0, self.size
+        for *_, offset, stored_size, _, section_crc, _ in self.sections:
+            following = offset + stored_size
+            crc = combine(crc, section_crc, following - end) if crc else section_crc
+            end = following
+        found = int.from_bytes(source.read(end, _CRC.size), "little")
+        if found != crc:
             raise CorruptedDataError(
-                f"expected footer checksum {expected:#018x}, found {found:#018x} at byte"
-                f" {source.size - _CRC.size} of {source.name}",
+                f"expected footer checksum {crc:#018x}, found {found:#018x} at byte {end} of {source.name}",
                 suggestion="load a backup",
             )
 
@@ -296,14 +304,23 @@ def read_head(source: Source, limits: Limits) -> Head:
     _, version, flags, entity_count, type_count = _HEADER.unpack_from(data)
     if version != VERSION:
         raise UnsupportedVersionError(version, VERSION, what=f"the binary format in {source.name}")
-    if flags & ~15 or not flags & FormatFlags.EXTENDED_METADATA:
+    if flags & ~15 or not flags & EXTENDED_METADATA:
         raise InvalidFormatError(f"expected known flags with 8, found {flags:#x} at byte 8 of {source.name}")
-    _within(type_count, limits.types, "types", source)
-    registry, end = _read_registry(source, data, type_count, limits)
-    extension = _aligned(end)
-    data = _more(source, data, extension + _EXTENSION.size)
-    if data[end:extension].strip(b"\0"):
-        raise InvalidFormatError(f"expected zero bytes, found others at byte {end} of {source.name}")
+    if type_count > limits.types:
+        raise _beyond(limits.types, "types", type_count, source)
+    end = _HEADER.size
+    for _ in range(type_count):
+        if end + 20 > len(data):
+            data = _more(source, data, end + 20)
+        # A length that the format forbids is refused below; here it must only not run away.
+        end += 24 + min(int.from_bytes(data[end + 16 : end + 20], "little"), _LONGEST_NAME + 1)
+    if end > limits.head_size:
+        raise _beyond(limits.head_size, "bytes of head", end, source)
+    extension = aligned(end)
+    directory = extension + _EXTENSION.size
+    if len(data) < directory:
+        data = _more(source, data, directory)
+    registry = _read_registry(data[_HEADER.size : end], source.name)
     magic, incompat, _, _, file_size, section_count, schema_size, save_id, base_id = (
         _EXTENSION.unpack_from(data, extension)
     )
@@ -320,103 +337,72 @@ def read_head(source: Source, limits: Limits) -> Head:
             f"expected {file_size} bytes, found {source.size} in {source.name}",
             suggestion="the file was cut short or added to: load a backup",
         )
-    _within(section_count, limits.sections, "sections", source)
-    _within(schema_size, limits.schema_size, "bytes of schema", source)
-    directory = extension + _EXTENSION.size
+    if section_count > limits.sections:
+        raise _beyond(limits.sections, "sections", section_count, source)
+    if schema_size > limits.schema_size:
+        raise _beyond(limits.schema_size, "bytes of schema", schema_size, source)
     schema_at = directory + section_count * _ENTRY.size
     crc_at = schema_at + schema_size
-    size = _aligned(crc_at + _CRC.size)
-    _within(size, limits.head_size, "bytes of head", source)
-    data = _more(source, data, size)
+    size = aligned(crc_at + _CRC.size)
+    if size > limits.head_size:
+        raise _beyond(limits.head_size, "bytes of head", size, source)
+    if len(data) < size:
+        data = _more(source, data, size)
     crc = crc64(data[:crc_at])
-    (found,) = _CRC.unpack_from(data, crc_at)
-    if crc != found:
+    if crc != (found := int.from_bytes(data[crc_at : crc_at + 8], "little")):
         raise CorruptedDataError(
             f"expected head checksum {crc:#018x}, found {found:#018x} at byte {crc_at} of {source.name}",
             suggestion="load a backup",
         )
-    if data[crc_at + _CRC.size : size].strip(b"\0"):
-        raise CorruptedDataError(
-            f"expected zero bytes, found others at byte {crc_at + _CRC.size} of {source.name}"
-        )
-    sections = tuple(map(Section._make, _ENTRY.iter_unpack(data[directory:schema_at])))
-    _check_tiling(sections, size, source)
-    if save_id != blake2b(data[_HEADER.size : end] + data[directory:crc_at], digest_size=16).digest():
-        raise CorruptedDataError(f"expected the save id of its own content, found another in {source.name}")
+    for start, stop in ((end, extension), (crc_at + _CRC.size, size)):
+        if stop > start and data[start:stop] != _ZEROS[: stop - start]:
+            raise CorruptedDataError(
+                f"expected zero bytes, found others at byte {start} of {source.name}"
+            )
+    sections = tuple(_ENTRY.iter_unpack(data[directory:schema_at]))
     return Head(
-        flags,
-        entity_count,
-        registry,
-        sections,
-        data[schema_at:crc_at],
-        save_id,
-        base_id,
-        size,
-        crc64(data[crc_at:size], crc),
+        flags, entity_count, registry, sections, data[schema_at:crc_at], save_id, base_id, size
     )
 
 
-def _read_registry(
-    source: Source, data: bytes, count: int, limits: Limits
-) -> tuple[tuple[tuple[str, int], ...], int]:
-    """Return (name, version) of each type, and the end of the registry."""
+@functools.lru_cache(maxsize=64)
+def _read_registry(data: bytes, name_of_source: str) -> tuple[tuple[str, int], ...]:
+    """Return (name, version) of each type."""
     registry = []
     last = b""
-    at = _HEADER.size
-    for i in range(count):
-        where = f"type {i} at byte {at} of {source.name}"
-        data = _more(source, data, at + 20)
+    at = 0
+    while at < len(data):
+        where = f"type {len(registry)} at byte {at + _HEADER.size} of {name_of_source}"
         length = int.from_bytes(data[at + 16 : at + 20], "little")
-        if not 1 <= length <= 1024:
-            raise InvalidFormatError(f"expected a name of 1 to 1024 bytes, found {length} for {where}")
-        end = at + 20 + length + 4
-        _within(end, limits.head_size, "bytes of head", source)
-        data = _more(source, data, end)
+        if not 1 <= length <= _LONGEST_NAME:
+            raise InvalidFormatError(
+                f"expected a name of 1 to {_LONGEST_NAME} bytes, found {length} for {where}"
+            )
+        end = at + 24 + length
         raw = data[at + 20 : end - 4]
         try:
             name = raw.decode()
         except UnicodeDecodeError:
             raise InvalidFormatError(f"expected a UTF-8 name, found {raw!r:.80} for {where}") from None
-        if not name.isprintable():
-            check_name(name, where, InvalidFormatError)
+        check_name(name, where, InvalidFormatError)
         if raw <= last:
             raise InvalidFormatError(f"expected names in order, found {name!r} after {last!r} for {where}")
         if data[at : at + 16] != type_id(name):
             raise InvalidFormatError(
-                f"expected type id {type_id(name).hex()} of {name!r}, found {data[at : at + 16].hex()} for {where}"
+                f"expected type id {type_id(name).hex()} of {name!r},"
+                f" found {data[at : at + 16].hex()} for {where}"
             )
         registry.append((name, int.from_bytes(data[end - 4 : end], "little")))
         last, at = raw, end
-    return tuple(registry), at
+    return tuple(registry)
 
 
-def _check_tiling(sections: Sequence[Section], end: int, source: Source) -> None:
-    for i, section in enumerate(sections):
-        if section.offset != _aligned(end) or section.reserved:
-            raise InvalidFormatError(
-                f"expected offset {_aligned(end)} and reserved 0, found {section.offset} and"
-                f" {section.reserved} for section {i} of {source.name}"
-            )
-        end = section.offset + section.stored_size
-        if not 1 <= section.kind <= 6 and not section.kind & _SKIPPABLE:
-            raise InvalidFormatError(
-                f"expected a known kind, found {section.kind} for section {i} of {source.name}",
-                suggestion="a newer version of the library may read it",
-            )
-    if end + _CRC.size != source.size:
-        raise InvalidFormatError(
-            f"expected sections to end at byte {source.size - _CRC.size}, found {end} in {source.name}"
-        )
-
-
-def _aligned(offset: int) -> int:
-    return -(-offset // ALIGNMENT) * ALIGNMENT
+def aligned(offset: int) -> int:
+    return (offset + ALIGNMENT - 1) & -ALIGNMENT
 
 
 def _more(source: Source, data: bytes, size: int) -> bytes:
     """Return at least *size* bytes from the start of *source*, of which *data* are the first."""
-    if size <= len(data):
-        return data
     if size > source.size:
         raise _short(source, size)
     step = max(size, min(2 * len(data), source.size))
@@ -430,9 +416,8 @@ def _short(source: Source, needed: int) -> CorruptedDataError:
     )
 
 
-def _within(found: int, limit: int, what: str, source: Source) -> None:
-    if found > limit:
-        raise LimitExceededError(
-            f"expected at most {limit} {what}, found {found} in {source.name}",
-            suggestion="pass larger Limits if you trust where it comes from",
-        )
+def _beyond(limit: int, what: str, found: int, source: Source) -> LimitExceededError:
+    return LimitExceededError(
+        f"expected at most {limit} {what}, found {found} in {source.name}",
+        suggestion="pass larger Limits if you trust where it comes from",
+    )

@@ -11,7 +11,8 @@ import numpy as np
 from pecs_np.ecs.arrays import BYTE, Array
 from pecs_np.ecs.snapshot import Snapshot
 from pecs_np.errors import InvalidFormatError, PersistenceError
-from pecs_np.persistence.binary.columns import decode, encode
+from pecs_np.persistence.binary.column_reader import decode
+from pecs_np.persistence.binary.column_writer import encode
 from pecs_np.persistence.binary.framing import VERSION
 from pecs_np.persistence.files import PathLike, reporting
 from pecs_np.persistence.limits import Limits
@@ -25,20 +26,23 @@ class BytesSource:
 
     def __init__(self, data: Any, name: str) -> None:
         try:
-            self._view = memoryview(data).cast("B")
-        except TypeError:
-            raise InvalidFormatError(
-                f"expected the bytes of a save, found {type(data).__name__}",
-                suggestion="use load(path) for a file",
-            ) from None
-        self.size = len(self._view)
+            self._data = np.frombuffer(data, BYTE)
+        except (TypeError, ValueError, BufferError):
+            # NumPy takes no empty buffers and no others that are not bytes-like.
+            if not isinstance(data, bytes | bytearray | memoryview):
+                raise InvalidFormatError(
+                    f"expected the bytes of a save, found {type(data).__name__}",
+                    suggestion="use load(path) for a file",
+                ) from None
+            self._data = np.empty(0, BYTE)
+        self.size = len(self._data)
         self.name = name
 
     def read(self, offset: int, size: int) -> bytes:
-        return bytes(self._view[offset : offset + size])
+        return self._data[offset : offset + size].tobytes()
 
     def array(self, offset: int, size: int) -> Array:
-        return np.frombuffer(self._view, BYTE, size, offset).copy() if size else np.empty(0, BYTE)
+        return self._data[offset : offset + size].copy()
 
 
 class FileSource:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
-from pecs_np.ecs.components import ComponentType, registered
+from pecs_np.ecs.components import ComponentType, registered, registry_version
 from pecs_np.ecs.dtypes import Layout, fields_from_schema, schema_of
 from pecs_np.ecs.resources import BIT_GENERATORS
 from pecs_np.ecs.snapshot import Snapshot
@@ -41,7 +41,7 @@ class TableSchema(NamedTuple):
     role: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Schema:
     """The schema document, checked.
 
@@ -71,7 +71,7 @@ def types_json(types: Sequence[ComponentType]) -> bytes:
     )
 
 
-def write_schema(snapshot: Snapshot, types: bytes, tables: Sequence[TableSchema]) -> bytes:
+def write_schema(snapshot: Snapshot, types: bytes, tables: tuple[TableSchema, ...]) -> bytes:
     """Return the schema document; *types* comes from `types_json`.
 
     Raises
@@ -92,27 +92,39 @@ def write_schema(snapshot: Snapshot, types: bytes, tables: Sequence[TableSchema]
         if snapshot.id_source is not None:
             states[STABLE_IDS] = _id_state(*snapshot.id_source)
         rngs = orjson.dumps(states, option=orjson.OPT_SORT_KEYS)
+    return _document(snapshot.version, metadata, rngs, types, tables)
+
+
+@functools.lru_cache(maxsize=64)
+def _document(
+    version: int, metadata: bytes, rngs: bytes, types: bytes, tables: tuple[TableSchema, ...]
+) -> bytes:
     rows = b",".join(
         [b'{"rows":%d,"types":%b,"role":"%b"}' % (r, orjson.dumps(t), role.encode()) for r, t, role in tables]
     )
-    return b'{"writer":"pecs_np %b","world":{"version":%d,"metadata":%b,"rng":%b},"types":%b,"tables":[%b]}' % (
+    world = b'{"version":%d,"metadata":%b,"rng":%b}' % (version, metadata, rngs)
+    return b'{"writer":"pecs_np %b","world":%b,"types":%b,"tables":[%b]}' % (
         __version__.encode(),
-        snapshot.version,
-        metadata,
-        rngs,
+        world,
         types,
         rows,
     )
 
 
 def read_schema(data: bytes, where: str, itemsize: int) -> Schema:
-    """Return the checked schema document.
+    """Return the checked schema document, which is not to be changed: it may be returned again.
 
     Raises
     ------
     InvalidFormatError
         If it is not JSON, or not a schema document.
     """
+    read = _read_schema if len(data) <= _CACHED_SIZE else _read_schema.__wrapped__
+    return read(data, where, itemsize)
+
+
+@functools.lru_cache(maxsize=64)
+def _read_schema(data: bytes, where: str, itemsize: int) -> Schema:
     try:
         document = orjson.loads(data)
     except orjson.JSONDecodeError as error:
@@ -130,19 +142,12 @@ def read_schema(data: bytes, where: str, itemsize: int) -> Schema:
     rngs, id_source = _read_rngs(world.get("rng", {}), where)
     if metadata:
         check_json(metadata, f"metadata of {where}")
-    try:
-        key = orjson.dumps(document.get("types"))
-    except orjson.JSONEncodeError as error:
-        raise InvalidFormatError(f"expected types: {error} in the schema of {where}") from None
-    read = _read_types if len(key) <= _CACHED_SIZE else _read_types.__wrapped__
-    types = read(key, where, itemsize)
+    types = _read_types(document.get("types"), where, itemsize)
     tables = _read_tables(document.get("tables"), len(types), where)
     return Schema(types, tables, version, metadata, rngs, id_source)
 
 
-@functools.lru_cache(maxsize=64)
-def _read_types(data: bytes, where: str, itemsize: int) -> tuple[ComponentType, ...]:
-    entries = orjson.loads(data)
+def _read_types(entries: Any, where: str, itemsize: int) -> tuple[ComponentType, ...]:
     if not isinstance(entries, list):
         raise _bad("a list 'types'", entries, where)
     types = []
@@ -187,7 +192,7 @@ def _read_tables(entries: Any, type_count: int, where: str) -> tuple[TableSchema
 
 
 def resolve_types(
-    types: Sequence[ComponentType], registry: Sequence[tuple[str, int]], where: str
+    types: tuple[ComponentType, ...], registry: tuple[tuple[str, int], ...], where: str
 ) -> tuple[ComponentType, ...]:
     """Return the types to build columns of: those defined in this process, else dynamic ones.
 
@@ -198,7 +203,17 @@ def resolve_types(
     ComponentDefinitionError
         If it is defined with other fields.
     """
-    if tuple([(t.name, t.version) for t in types]) != registry:
+    return _resolve_types(types, registry, where, registry_version())
+
+
+@functools.lru_cache(maxsize=64)
+def _resolve_types(
+    types: tuple[ComponentType, ...],
+    registry: tuple[tuple[str, int], ...],
+    where: str,
+    _registry_version: int,
+) -> tuple[ComponentType, ...]:
+    if tuple([t.signature for t in types]) != registry:
         raise InvalidFormatError(f"expected the schema's types to be those of the registry in {where}")
     found = []
     for i, type_ in enumerate(types):
