@@ -1,15 +1,8 @@
 """A persistent entity-component system on NumPy columns."""
 
 from pecs_np.ecs.commands import CommandBuffer, DeferredEntity
-from pecs_np.ecs.components import (
-    Component,
-    ComponentType,
-    component,
-    component_type,
-    make_component,
-    registered,
-    unregister,
-)
+from pecs_np.ecs.components import Component, ComponentType, component_type
+from pecs_np.ecs.definition import component, make_component, registered, unregister
 from pecs_np.ecs.dtypes import EntityRef
 from pecs_np.ecs.entities import EntityId, StableId
 from pecs_np.ecs.queries import Query

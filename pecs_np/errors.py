@@ -27,6 +27,8 @@ message) says what to do next.
 
 from __future__ import annotations
 
+from typing import Self
+
 __all__ = [
     "ComponentDefinitionError",
     "ComponentError",
@@ -96,7 +98,8 @@ class PersistenceIOError(PersistenceError, OSError):
     """The operating system refused to read or write; ``errno`` and ``filename`` are set."""
 
     # OSError.__new__ wants positional arguments of its own, so they are set afterwards.
-    def __new__(cls, message: str, **_: object) -> PersistenceIOError:
+    def __new__(cls, message: str, **_: object) -> Self:
+        """Return a new error, without the arguments that OSError would ask for."""
         return OSError.__new__(cls, message)
 
     def __init__(

@@ -17,7 +17,7 @@ __all__ = ["World"]
 _BINARY = BinaryPlugin()
 
 
-class World(ecs.World):
+class World(ecs.World):  # noqa: D101 - it has the docstring of its base
     __doc__ = ecs.World.__doc__
 
     def save(self, path: PathLike, *, durable: bool = True, backup: bool = False) -> None:

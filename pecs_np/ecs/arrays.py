@@ -7,6 +7,7 @@ such they are 5 to 30 times faster (1M rows of two ``<f4``: 0.25 ms against 6 ms
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ __all__ = [
     "strictly_increasing",
 ]
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 BYTE = np.dtype("u1")
 
 

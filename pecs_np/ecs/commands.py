@@ -181,7 +181,9 @@ def _apply_together(world: World, batch: list[Command]) -> bool:
             world.remove(np.unique([int(_resolved(command[1])) for command in batch]), *args)
             return True
         columns = [
-            type(component)._wrap(np.array([np.asarray(command[2][i]) for command in batch], component._array.dtype))
+            type(component)._wrap(
+                np.array([np.asarray(command[2][i]) for command in batch], component._array.dtype)
+            )
             for i, component in enumerate(args)
         ]
         if kind == "insert":

@@ -1,39 +1,24 @@
-"""`@component`: a class whose instances hold one value or a whole column, and the registry of types by name."""
+"""A component type, and the class whose instances hold one value of it or a whole column."""
 
 from __future__ import annotations
 
-import enum
 import functools
-import sys
-import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from types import FunctionType
-from typing import Any, ClassVar, NoReturn, Self, TypeVar, cast, dataclass_transform, overload
+from typing import Any, ClassVar, NoReturn, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pecs_np.ecs.arrays import Array
-from pecs_np.ecs.dtypes import Field, Layout, check_name, field_from_annotation
+from pecs_np.ecs.dtypes import Field, Layout
 from pecs_np.ecs.entities import EntityId
 from pecs_np.ecs.values import assemble, coerce
 from pecs_np.errors import ComponentDefinitionError, ComponentValueError, UnknownFieldError
 
-__all__ = [
-    "Component",
-    "ComponentType",
-    "component",
-    "component_type",
-    "make_component",
-    "registered",
-    "registry_version",
-    "unregister",
-]
+__all__ = ["RESERVED", "Component", "ComponentType", "FieldAccess", "accessors", "component_type"]
 
-C = TypeVar("C")
-
-_RESERVED = frozenset({"matrix", "from_array", "migration", "is_persistent"})
+RESERVED = frozenset({"matrix", "from_array", "migration", "is_persistent"})
 # What a field takes without a further look, for the quick way to make one value.
 _QUICK: dict[str, frozenset[type]] = {
     "f": frozenset({float, int, bool}),
@@ -56,8 +41,6 @@ class ComponentType:
     layout : Layout
     transient : bool
         Whether the type is left out of saves.
-    cls : type
-        The class whose instances hold its columns.
     """
 
     name: str
@@ -70,7 +53,7 @@ class ComponentType:
         self.signature = self.name, self.version
         self.fields = self.layout.fields
         self.names = tuple(f.name for f in self.fields)
-        quick = [
+        quick: list[Any] = [
             _QUICK.get(f.dtype.kind) if f.dtype is not None and not (f.shape or f.enum) else None
             for f in self.fields
             if not f.variable
@@ -84,10 +67,12 @@ class ComponentType:
 
     @property
     def cls(self) -> type[Component]:
+        """The class whose instances hold columns of the type; a dynamic one is made on first use."""
         if self._cls is None:
-            body = _accessors(self.fields, {})
-            self._cls = cls = type(self.name.replace("\0", ""), (Component,), body | {"__slots__": ()})
-            cls._type = self
+            body = accessors(self.fields, {})
+            # A component only the file defines: of the name that its world knows it by.
+            self._cls = cast(type[Component], type(self.name, (Component,), body | {"__slots__": ()}))
+            self._cls._type = self
         return self._cls
 
     def agrees_with(self, other: ComponentType) -> bool:
@@ -97,7 +82,7 @@ class ComponentType:
     def array(self, values: tuple[Any, ...]) -> Array:
         """Return the structured array of *values*, one a field, in declaration order."""
         quick = self._quick
-        if quick is not None and all([type(v) in ok for v, ok in zip(values, quick, strict=True)]):
+        if quick is not None and all(type(v) in ok for v, ok in zip(values, quick, strict=True)):
             try:
                 return np.array(values, self.layout.memory)
             except OverflowError:
@@ -163,7 +148,7 @@ def _agree(ours: tuple[Field, ...], theirs: tuple[Field, ...]) -> bool:
     )
 
 
-class _FieldAccess:
+class FieldAccess:
     """A field of a component: its value for a single one, a live view for a column."""
 
     __slots__ = ("field", "name", "wrapper")
@@ -187,10 +172,11 @@ class _FieldAccess:
             self.write(instance, value)
 
     def read(self, instance: Component) -> Any:
+        """Return the value, or a view that the instance keeps for next time."""
         array = instance._array
         value = array[self.name]
         if self.field.fields and not self.field.variable:
-            value = typing.cast(Any, self.wrapper)(value)
+            value = cast(Any, self.wrapper)(value)
         elif array.ndim == 0:
             if value.ndim == 0:
                 value = value[()]
@@ -199,6 +185,7 @@ class _FieldAccess:
         return value
 
     def write(self, instance: Component, value: Any) -> None:
+        """Set the value, of any kind that fits."""
         where = f"{instance._type.name}.{self.name}"
         target = instance._array[self.name]
         values = coerce(value, self.field, where)
@@ -214,7 +201,7 @@ class _FieldAccess:
             ) from None
 
 
-def _accessors(fields: tuple[Field, ...], wrappers: dict[str, Any]) -> dict[str, Any]:
+def accessors(fields: tuple[Field, ...], wrappers: dict[str, Any]) -> dict[str, Any]:
     """Return the class attributes that give access to *fields*, where their names allow it."""
     body: dict[str, Any] = {}
     for f in fields:
@@ -223,8 +210,8 @@ def _accessors(fields: tuple[Field, ...], wrappers: dict[str, Any]) -> dict[str,
             wrapper = _as_entity
         elif f.fields and not f.variable and wrapper is None:
             wrapper = ComponentType(f.name, 1, Layout(f.fields)).cls._wrap
-        if f.name.isidentifier() and not f.name.startswith("_") and f.name not in _RESERVED:
-            body[f.name] = _FieldAccess(f, wrapper)
+        if f.name.isidentifier() and not f.name.startswith("_") and f.name not in RESERVED:
+            body[f.name] = FieldAccess(f, wrapper)
     return body
 
 
@@ -243,6 +230,7 @@ class Component:
     Examples
     --------
     >>> import numpy as np
+    >>> from pecs_np import component
     >>> @component
     ... class Position:
     ...     x: np.float32 = 0.0
@@ -362,21 +350,20 @@ class Component:
             raise ComponentValueError(f"{error} for {self._type.name}") from None
 
     def _rows(self, key: Any) -> tuple[Any, ...]:
-        key = (*key, ...) if isinstance(key, tuple) else (key, ...)
+        rows: tuple[Any, ...] = (*key, ...) if isinstance(key, tuple) else (key, ...)
         try:
-            self._array[key]
+            self._array[rows]
         except IndexError as error:
             raise ComponentValueError(f"{error} for {self._type.name}") from None
-        return key
+        return rows
 
-    def _access(self, name: str) -> _FieldAccess:
+    def _access(self, name: str) -> FieldAccess:
         access = vars(type(self)).get(name)
-        if isinstance(access, _FieldAccess):
+        if isinstance(access, FieldAccess):
             return access
-        for f in self._type.fields:
-            if f.name == name:
-                return cast(_FieldAccess, _FieldAccess(f, _as_entity if f.ref else None))
-        self._type.no_field(name)
+        # A field whose name is no attribute, as only a file can describe it.
+        f = next((f for f in self._type.fields if f.name == name), None) or self._type.no_field(name)
+        return FieldAccess(f, _as_entity if f.ref else None)
 
     def __eq__(self, other: object) -> Any:
         if not isinstance(other, Component) or self._array.dtype != other._array.dtype:
@@ -412,206 +399,6 @@ def _equal_values(left: Array, right: Array, f: Field) -> Array:
         pairs = zip(left.flat, right.flat, strict=True)
         return np.array([np.array_equal(a, b) for a, b in pairs], bool).reshape(left.shape)
     return np.asarray(left == right)
-
-
-@overload
-def component(cls: type[C], /) -> type[C]: ...
-@overload
-def component(
-    *, name: str | None = None, version: int = 1, transient: bool = False
-) -> Callable[[type[C]], type[C]]: ...
-@dataclass_transform()
-def component(
-    cls: type[Any] | None = None,
-    /,
-    *,
-    name: str | None = None,
-    version: int = 1,
-    transient: bool = False,
-) -> Any:
-    """Make an annotated class a component.
-
-    Parameters
-    ----------
-    name : str, optional
-        The name that identifies the type in worlds and saves; the class name by default.
-    version : int
-        Of the fields; raise it when they change.
-    transient : bool
-        Keep the type out of saves.
-
-    Raises
-    ------
-    ComponentDefinitionError
-        If an annotation cannot be stored, a default does not fit, or the name is taken by a type of
-        the same version with other fields.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> @component(version=1)
-    ... class Health:
-    ...     points: np.int32
-    ...     armour: np.float32 = 1.0
-    >>> Health(100)
-    Health(points=100, armour=1.0)
-    """
-    scope = sys._getframe(1).f_locals
-
-    def decorate(cls: type[Any]) -> type[Component]:
-        return _define(cls, name or cls.__name__, version, transient, scope)
-
-    return decorate if cls is None else decorate(cls)
-
-
-def make_component(
-    name: str,
-    annotations: Mapping[str, Any],
-    *,
-    version: int = 1,
-    transient: bool = False,
-    defaults: Mapping[str, Any] | None = None,
-) -> type[Component]:
-    """Define a component from a mapping of field names to annotations, as `component` does from a class.
-
-    Examples
-    --------
-    >>> Mass = make_component("Mass", {"kg": float}, defaults={"kg": 1.0})
-    >>> Mass()
-    Mass(kg=1.0)
-    """
-    body = {"__annotations__": dict(annotations), "__module__": __name__, **(defaults or {})}
-    return _define(type(name, (), body), name, version, transient, {})
-
-
-def _define(
-    cls: type[Any], name: str, version: int, transient: bool, scope: Mapping[str, Any]
-) -> type[Component]:
-    check_name(name, "the name of a component", ComponentDefinitionError)
-    if type(version) is not int or not 0 < version < 1 << 32:
-        raise ComponentDefinitionError(
-            f"expected a version from 1 to {2**32 - 1}, found {version!r} for {name}"
-        )
-    if "__init__" in vars(cls) or "__new__" in vars(cls):
-        raise ComponentDefinitionError(
-            f"{name} defines its own constructor, which cannot make columns",
-            suggestion="use defaults, and a classmethod for other ways to make one",
-        )
-    hints = _hints(cls, scope)
-    fields = _fields(name, hints, scope)
-    for f in fields:
-        if f.name in _RESERVED or f.name.startswith("_") or not f.name.isidentifier():
-            raise ComponentDefinitionError(
-                f"{name}.{f.name} cannot be the name of a field", suggestion="choose another name"
-            )
-    defaults = {f.name: getattr(cls, f.name) for f in fields if hasattr(cls, f.name)}
-    defaults = {n: d for n, d in defaults.items() if not isinstance(d, _FieldAccess)}
-    for base in reversed(cls.__mro__):
-        if inherited := vars(base).get("_type"):
-            defaults = dict(inherited.defaults) | defaults
-    for f in fields:
-        if f.name in defaults:
-            try:
-                coerce(defaults[f.name], f, f"the default of {name}.{f.name}")
-            except ComponentValueError as error:
-                raise ComponentDefinitionError(str(error)) from None
-    type_ = ComponentType(name, version, Layout(fields), transient, defaults)
-    _check_registered(type_)
-    built = _rebuilt(cls, type_, {n: w for n, h in hints.items() if (w := _wrapper(h))})
-    type_._cls = built
-    built._type = type_
-    _register(name, built)
-    return built
-
-
-def _hints(cls: type, scope: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        hints = typing.get_type_hints(cls, localns=dict(scope), include_extras=True)
-    except NameError as error:
-        raise ComponentDefinitionError(
-            f"an annotation of {cls.__name__} names something unknown: {error}",
-            suggestion="import it before the class is defined",
-        ) from None
-    own = typing.get_type_hints(Component)
-    return {n: h for n, h in hints.items() if n not in own and typing.get_origin(h) is not ClassVar}
-
-
-def _fields(where: str, hints: Mapping[str, Any], scope: Mapping[str, Any]) -> tuple[Field, ...]:
-    def struct(nested: type) -> tuple[Field, ...]:
-        if issubclass(nested, Component):
-            return nested._type.fields
-        return _fields(nested.__name__, _hints(nested, scope), scope)
-
-    return tuple(field_from_annotation(n, h, f"{where}.{n}", struct) for n, h in hints.items())
-
-
-def _wrapper(hint: Any) -> Callable[[Any], Any] | None:
-    """Return what a single value of a field is shown as: a nested component or an enum member."""
-    if typing.get_origin(hint) is typing.Annotated:
-        hint = typing.get_args(hint)[0]
-    if isinstance(hint, type) and issubclass(hint, Component):
-        return hint._wrap
-    if isinstance(hint, type) and issubclass(hint, enum.IntEnum):
-        members = hint._value2member_map_
-        return lambda value: members.get(int(value), int(value))
-    return None
-
-
-def _rebuilt(cls: type[Any], type_: ComponentType, wrappers: dict[str, Any]) -> type[Component]:
-    """Return *cls* made anew as a subclass of `Component`, without an instance dictionary."""
-    body = {k: v for k, v in vars(cls).items() if k not in ("__dict__", "__weakref__")}
-    body |= _accessors(type_.fields, wrappers)
-    body["__slots__"] = ()
-    bases = tuple(base for base in cls.__bases__ if base is not object)
-    if not any(issubclass(base, Component) for base in bases):
-        bases = (*bases, Component)
-    built = type(cls.__name__, bases, body)
-    for value in body.values():  # zero-argument super() refers to the class by a closure cell
-        function = getattr(value, "__func__", value)
-        for cell in (isinstance(function, FunctionType) and function.__closure__) or ():
-            if cell.cell_contents is cls:
-                cell.cell_contents = built
-    return built
-
-
-_registry: dict[str, type[Component]] = {}
-_registry_version = 0
-
-
-def registry_version() -> int:
-    """Return a number that changes whenever a component is defined or forgotten."""
-    return _registry_version
-
-
-def _register(name: str, cls: type[Component] | None) -> None:
-    global _registry_version  # noqa: PLW0603 - the registry is the process's
-    _registry_version += 1
-    if cls is None:
-        _registry.pop(name, None)
-    else:
-        _registry[name] = cls
-
-
-def _check_registered(new: ComponentType) -> None:
-    old = _registry.get(new.name)
-    if old is not None and old._type.version == new.version and not new.agrees_with(old._type):
-        raise ComponentDefinitionError(
-            f"expected {old._type!r} as defined before, found {new!r}",
-            suggestion=f"raise its version, or call unregister({new.name!r}) first",
-        )
-
-
-def registered(name: str) -> type[Component] | None:
-    """Return the component class defined under *name* in this process, or None."""
-    return _registry.get(name)
-
-
-def unregister(name: str) -> None:
-    """Forget the component class of that name, so that another one can take it.
-
-    Worlds that hold such components keep them.
-    """
-    _register(name, None)
 
 
 def component_type(component: Any) -> ComponentType:

@@ -7,7 +7,6 @@ books are arrays indexed by slot that start as zeros, which cost nothing until t
 from __future__ import annotations
 
 import os
-from itertools import pairwise
 from typing import Any, Self
 from uuid import UUID
 
@@ -78,6 +77,7 @@ class StableId(int):
     __slots__ = ()
 
     def __new__(cls, value: int) -> Self:
+        """Return the stable id of that value, 0 included, which means "no entity"."""
         if not isinstance(value, int | np.integer) or not 0 <= int(value) < 1 << 128:
             raise WorldError(
                 f"expected a stable id of 128 bits, found {value!r:.80}",
@@ -184,12 +184,7 @@ class Entities:
         """Return *count* new ids, recycled slots first."""
         reused = min(count, self._free_count)
         fresh = count - reused
-        first = self._next
-        if first + fresh > _MOST_SLOTS:
-            raise WorldError(
-                f"expected at most {_MOST_SLOTS - 1} entities, found {first + fresh - 1}"
-            )
-        self._next += fresh
+        first = self._take_fresh(fresh)
         if not reused:
             return IdColumn(ENTITY_ID, [(first, count)] if count else ())
         self._free_count -= reused
@@ -204,11 +199,19 @@ class Entities:
     def allocate_one(self) -> int:
         """Return one new id."""
         if not self._free_count:
-            return self.allocate(1).runs[0][0]  # type: ignore[index] - fresh ids are a run
+            return self._take_fresh(1)
         self._free_count -= 1
         slot = int(self._free[self._free_count])
         self.tables[slot] = 0
         return int(self.generations[slot]) << 32 | slot
+
+    def _take_fresh(self, count: int) -> int:
+        """Return the first of *count* slots that were never used."""
+        first = self._next
+        if first + count > _MOST_SLOTS:
+            raise WorldError(f"expected at most {_MOST_SLOTS - 1} entities, found {first + count - 1}")
+        self._next = first + count
+        return first
 
     def release(self, ids: Array) -> None:
         """Free the slots of live, distinct *ids*; a slot whose generations are used up is retired."""
@@ -229,7 +232,8 @@ class Entities:
         slots = (ids & _SLOTS).astype(np.int64)
         known = (slots < self._next) & (slots > 0)
         slots = np.where(known, slots, 0)
-        return known & (self.generations[slots] == ids >> np.uint64(32)) & (self.tables[slots] >= 0)
+        known &= (self.generations[slots] == ids >> np.uint64(32)) & (self.tables[slots] >= 0)
+        return known
 
     def is_alive(self, entity: int) -> bool:
         """Tell whether one entity is alive."""

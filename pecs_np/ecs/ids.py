@@ -322,7 +322,8 @@ def as_record(value: int) -> tuple[int, int]:
 
 
 def _equal(left: Array, right: Array) -> NDArray[np.bool_]:
-    return (left["lo"] == right["lo"]) & (left["hi"] == right["hi"])
+    equal: NDArray[np.bool_] = (left["lo"] == right["lo"]) & (left["hi"] == right["hi"])
+    return equal
 
 
 def _mixed(values: Array, salt: np.uint64) -> Array:

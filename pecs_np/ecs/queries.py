@@ -10,8 +10,8 @@ from pecs_np.ecs.components import Component
 from pecs_np.errors import StructuralChangeError
 
 if TYPE_CHECKING:
-    from pecs_np.ecs.tables import Table
     from pecs_np.ecs.storage import Storage
+    from pecs_np.ecs.tables import Table
 
 __all__ = ["Query"]
 

@@ -143,9 +143,7 @@ class Generators(UserDict[str, np.random.Generator]):
             )
         kind = type(generator.bit_generator).__name__
         if kind not in BIT_GENERATORS:
-            raise WorldError(
-                f"expected one of the bit generators {', '.join(BIT_GENERATORS)}, found {kind}"
-            )
+            raise WorldError(f"expected one of the bit generators {', '.join(BIT_GENERATORS)}, found {kind}")
         super().__setitem__(name, generator)
 
     def __missing__(self, name: str) -> np.random.Generator:

@@ -30,9 +30,7 @@ def restore(world: World, snapshot: Snapshot, mode: Mode) -> list[IdColumn]:
     if mode not in ("exact", "merge", "overwrite"):
         raise WorldError(f"expected mode 'exact', 'merge' or 'overwrite', found {mode!r}")
     if not isinstance(snapshot, Snapshot):
-        raise WorldError(
-            f"expected a Snapshot, found {snapshot!r:.80}", suggestion="call world.snapshot()"
-        )
+        raise WorldError(f"expected a Snapshot, found {snapshot!r:.80}", suggestion="call world.snapshot()")
     storage = world._storage
     tables = snapshot.tables
     for table in (*tables, snapshot.resources) if snapshot.resources else tables:
@@ -57,7 +55,7 @@ def restore(world: World, snapshot: Snapshot, mode: Mode) -> list[IdColumn]:
 
 def _exact(world: World, snapshot: Snapshot) -> None:
     storage = world._storage
-    if storage.tables and world.entity_count or len(world.resources):
+    if (storage.tables and world.entity_count) or len(world.resources):
         raise WorldError(
             f"expected an empty world for mode 'exact', found {world.entity_count} entities and"
             f" {len(world.resources)} resources",
@@ -89,9 +87,7 @@ def _exact(world: World, snapshot: Snapshot) -> None:
 def _owned(columns: dict[str, Array], *, shared: bool) -> dict[str, Array]:
     """Take over *columns*, but copy those that a world may be using."""
     return {
-        name: resized(column, len(column), len(column))
-        if shared or not column.flags.writeable
-        else column
+        name: resized(column, len(column), len(column)) if shared or not column.flags.writeable else column
         for name, column in columns.items()
     }
 
@@ -130,11 +126,11 @@ def _add(storage: Storage, table: SnapshotTable, ids: NDArray[np.uint64], mapped
     if len(taken := np.flatnonzero(here[new])):
         fresh = IdColumn(STABLE_ID, [(storage.source.take(len(taken)), len(taken))])
         stable_ids[taken] = fresh.array()
-    column = IdColumn(STABLE_ID, array=stable_ids)
-    storage.source.avoid(column)
+    stable = IdColumn(STABLE_ID, array=stable_ids)
+    storage.source.avoid(stable)
     entities = IdColumn(ENTITY_ID, array=ids.take(new))
     rows_of = {n: c if len(new) == len(c) else c.take(new) for n, c in values.items()}
-    storage.append(storage.table(table.types), entities, column, rows_of)
+    storage.append(storage.table(table.types), entities, stable, rows_of)
 
 
 def _replaced(old: tuple[ComponentType, ...], new: tuple[ComponentType, ...]) -> tuple[ComponentType, ...]:

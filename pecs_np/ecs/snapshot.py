@@ -125,6 +125,7 @@ class Snapshot:
 
     @property
     def entity_count(self) -> int:
+        """How many entities the tables hold."""
         return sum([table.rows for table in self.tables])
 
     @property
@@ -159,9 +160,7 @@ class Snapshot:
     def filtered(self, keep: TableFilter) -> Snapshot:
         """Return a snapshot of what *keep* returns for each table; None drops the table."""
         if not callable(keep):
-            raise WorldError(
-                f"expected a function from SnapshotTable to SnapshotTable, found {keep!r:.80}"
-            )
+            raise WorldError(f"expected a function from SnapshotTable to SnapshotTable, found {keep!r:.80}")
         kept = [found for table in self.tables if (found := keep(table)) is not None and found.rows]
         kept.sort(key=lambda table: [t.name for t in table.types])
         return replace(self, tables=tuple(kept), sound=False, cache={})

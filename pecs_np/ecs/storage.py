@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pecs_np.ecs.arrays import Array, read_only
-from pecs_np.ecs.components import Component, ComponentType, component_type, registered
+from pecs_np.ecs.arrays import Array, read_only, strictly_increasing
+from pecs_np.ecs.components import Component, ComponentType, component_type
+from pecs_np.ecs.definition import registered
 from pecs_np.ecs.entities import Entities, EntityId, StableId, StableIdSource, StableIndex
 from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn, as_int
 from pecs_np.ecs.snapshot import Snapshot, SnapshotTable
@@ -61,6 +62,7 @@ class Storage:
         self.snapshot: Snapshot | None = None
 
     def changed(self) -> None:
+        """Note a structural change: what was cached is gone."""
         self.version += 1
         self.frozen = None
         self.snapshot = None
@@ -85,9 +87,11 @@ class Storage:
         return asked.name, asked.cls
 
     def names(self, types: Iterable[Any]) -> tuple[str, ...]:
+        """Return the names of types given as classes or names."""
         return tuple([self.resolve(t)[0] for t in types])
 
     def check_known(self, type_: ComponentType) -> None:
+        """Raise if the world has a type of that name with other fields."""
         known = self.types.get(type_.name)
         if known is not None and not known.agrees_with(type_):
             raise ComponentDefinitionError(
@@ -139,6 +143,7 @@ class Storage:
             self.matches.clear()
 
     def sorted_tables(self) -> Iterator[Table]:
+        """Yield the tables in the order of their type names, the order of saves."""
         return (self.by_names[key] for key in sorted(self.by_names))
 
     def append(
@@ -228,11 +233,11 @@ class Storage:
             parts = [(self.tables[n], np.flatnonzero(tables == n)) for n in numbers]
             parts.sort(key=lambda part: part[0].names)
         groups = []
-        for table, where in parts:
-            at = rows[where]
-            if distinct and not (at[1:] > at[:-1]).all():
+        for table, found in parts:
+            where, at = found, rows[found]
+            if distinct and not strictly_increasing(at):
                 order = np.argsort(at, kind="stable")
-                where, at = where[order], at[order]
+                where, at = found[order], at[order]
                 if (again := np.flatnonzero(at[1:] == at[:-1])).size:
                     raise DuplicateEntityError(
                         f"expected distinct entities, found {EntityId(int(ids[where[again[0]]]))!r} twice",
@@ -242,6 +247,7 @@ class Storage:
         return groups
 
     def stable_index(self) -> StableIndex:
+        """Return the index of stable ids, built now if this is its first use."""
         if self.index is None:
             self.index = StableIndex()
             tables = [table for table in self.tables if table.size]
@@ -270,14 +276,14 @@ class Storage:
                 suggestion="use restore(…, mode='overwrite') to replace entities",
             )
 
-    def set_rows(
-        self, table: Table, rows: NDArray[np.intp], target: Table, values: dict[str, Array]
-    ) -> None:
+    def set_rows(self, table: Table, rows: NDArray[np.intp], target: Table, values: dict[str, Array]) -> None:
         """Move sorted *rows* of *table* to *target*, if that is another table, and write *values* there."""
         if target is table:
             table.put(rows, values)
             return
-        shared = {n: table.columns[n].take(rows) for n in target.names if n in table.columns and n not in values}
+        shared = {
+            n: table.columns[n].take(rows) for n in target.names if n in table.columns and n not in values
+        }
         if len(rows) == table.size:
             entities, stable = table.entities.frozen(), table.stable_ids.frozen()
         else:

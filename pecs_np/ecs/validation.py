@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -71,19 +71,19 @@ def _table_problems(storage: Storage, table: Table) -> Iterator[str]:
         column = table.columns[type_.name]
         if column.dtype != type_.layout.memory or len(column) < table.size:
             yield f"expected {table.size} rows of {type_.layout.memory}, found {len(column)} of {column.dtype} in {where}"
-    ids = table.entities.array()
-    alive = storage.entities.alive(ids)
+    entities = table.entities.array()
+    alive = storage.entities.alive(entities)
     if not alive.all():
         row = int(np.argmin(alive))
-        yield f"row {row} of {where} holds {EntityId(int(ids[row]))!r}, which the books call dead or out of range"
+        yield f"row {row} of {where} holds {EntityId(int(entities[row]))!r}, which the books call dead or out of range"
         return
-    slots = (ids & np.uint64(0xFFFFFFFF)).astype(np.intp)
+    slots = (entities & np.uint64(0xFFFFFFFF)).astype(np.intp)
     right = (storage.entities.tables[slots] == table.number) & (
         storage.entities.rows[slots] == np.arange(table.size)
     )
     if not right.all():
         row = int(np.argmin(right))
-        yield f"the books place {EntityId(int(ids[row]))!r} elsewhere than row {row} of {where}"
+        yield f"the books place {EntityId(int(entities[row]))!r} elsewhere than row {row} of {where}"
 
 
 def _id_problems(storage: Storage) -> Iterator[str]:
@@ -107,9 +107,7 @@ def _id_problems(storage: Storage) -> Iterator[str]:
                 yield f"the stable-id index misses row {wrong[0]} of table ({', '.join(table.names)})"
 
 
-def _value_problems(
-    storage: Storage, column: Array, fields: tuple[Field, ...], where: str
-) -> Iterator[str]:
+def _value_problems(storage: Storage, column: Array, fields: tuple[Field, ...], where: str) -> Iterator[str]:
     if not len(column):
         return
     misfits = [problem for f in fields for problem in _object_problems(column[f.name], f, where)]
@@ -131,7 +129,7 @@ def _object_problems(values: Array, f: Field, where: str) -> Iterator[str]:
     """Yield the first object of a variable-length field that is not of its kind."""
     if not f.variable:
         return
-    kind = {"str": str, "bytes": bytes, "list": np.ndarray}[f.variable]
+    kind: Any = {"str": str, "bytes": bytes, "list": np.ndarray}[f.variable]
     dtype, ndim = (f.element().base, len(f.shape) + 1) if f.variable == "list" else (None, 0)
     for row, value in enumerate(values.tolist()):
         if type(value) is not kind or (dtype and (value.dtype != dtype or value.ndim != ndim)):
@@ -143,9 +141,7 @@ def _reference_problems(storage: Storage, values: Array, f: Field, where: str) -
     if f.fields:
         for member in f.fields:
             if member.has_refs():
-                yield from _reference_problems(
-                    storage, values[member.name], member, f"{where}, {f.name}"
-                )
+                yield from _reference_problems(storage, values[member.name], member, f"{where}, {f.name}")
         return
     if not len(values):
         return

@@ -18,13 +18,23 @@ from pecs_np.errors import ComponentValueError
 
 __all__ = ["assemble", "coerce", "invalid_value"]
 
-_ACCEPTED = {"b": "b", "i": "iub", "u": "iub", "f": "fiub", "c": "cfiub", "S": "S", "U": "U", "M": "M", "m": "m"}
+_ACCEPTED = {
+    "b": "b",
+    "i": "iub",
+    "u": "iub",
+    "f": "fiub",
+    "c": "cfiub",
+    "S": "S",
+    "U": "U",
+    "M": "M",
+    "m": "m",
+}
 _LAST_CODE_POINT = 0x10FFFF
 _SURROGATES = (0xD800, 0xDFFF)
 
 
 def coerce(value: Any, field: Field, where: str) -> Array:
-    """Return *value* as an array of the field's base dtype, shape (..., \\*field.shape).
+    r"""Return *value* as an array of the field's base dtype, shape (..., \*field.shape).
 
     Parameters
     ----------
@@ -113,9 +123,9 @@ def _without_none(value: Any) -> Any:
     """Return *value* with every None replaced by 0, "no entity"."""
     if value is None:
         return 0
-    if isinstance(value, list | tuple) or getattr(value, "dtype", None) == object:
-        array = np.array(value, object)
-        array[np.equal(array, None)] = 0
+    if isinstance(value, list | tuple) or getattr(getattr(value, "dtype", None), "kind", "") == "O":
+        array: Array = np.array(value, object)
+        array[np.array([v is None for v in array.flat], bool).reshape(array.shape)] = 0
         if all(isinstance(v, int | np.integer) and 0 <= v < 1 << 64 for v in array.flat):
             return array.astype(np.uint64)
     elif isinstance(value, int) and 0 <= value < 1 << 64:
@@ -163,9 +173,7 @@ def _structs(value: Any, field: Field, where: str) -> Array:
             )
         members = [array[f.name] for f in field.fields]
     if len(members) != len(field.fields):
-        raise ComponentValueError(
-            f"expected {len(field.fields)} values, found {len(members)} for {where}"
-        )
+        raise ComponentValueError(f"expected {len(field.fields)} values, found {len(members)} for {where}")
     return assemble(field.fields, dtype, members, where)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Self, TypeVar, overload
 
 import numpy as np
@@ -33,6 +33,7 @@ A = TypeVar("A")
 B = TypeVar("B")
 C = TypeVar("C")
 D = TypeVar("D")
+
 
 class World:
     """Entities and their components, held as columns.
@@ -215,7 +216,9 @@ class World:
         groups = self._storage.groups(ids)
         for table, rows, order in groups:
             chosen = {n: v if v.ndim == 0 else _taken(v, order, len(ids)) for n, v in values.items()}
-            self._storage.set_rows(table, rows, self._storage.table((*table.types, *_new(types, table))), chosen)
+            self._storage.set_rows(
+                table, rows, self._storage.table((*table.types, *_new(types, table))), chosen
+            )
 
     def remove(self, entity: Any, *types: Any) -> None:
         """Take the components of *types* from an entity, or from each of an array; those without stay as they are."""
@@ -277,7 +280,7 @@ class World:
         parts = self.columns(type_)
         if len(parts) == 1:
             return parts[0]
-        name, cls = self._storage.resolve(type_)
+        _, cls = self._storage.resolve(type_)
         joined = np.concatenate(parts) if parts else np.empty(0, cls._type.layout.memory)
         return read_only(joined)
 
@@ -340,7 +343,12 @@ class World:
 
     # Snapshots
 
-    def snapshot(self, *, filter: TableFilter | None = None, copy: bool = False) -> Snapshot:
+    def snapshot(
+        self,
+        *,
+        filter: TableFilter | None = None,  # noqa: A002 - the word for it
+        copy: bool = False,
+    ) -> Snapshot:
         """Return the world as plain data.
 
         Parameters
@@ -432,6 +440,7 @@ class World:
             table, IdColumn(ENTITY_ID, [(entity, 1)]), IdColumn(STABLE_ID, [(stable_id, 1)]), values
         )
         return EntityId(entity)
+
 
 def _common_length(values: dict[str, Array], count: int | None) -> int:
     """Return the number of rows that *values*, of shape () or (n,), and *count* agree on."""

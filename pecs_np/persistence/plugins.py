@@ -19,13 +19,17 @@ __all__ = ["PersistencePlugin", "Reader", "Writer", "read_stream", "world_made_b
 class Writer(Protocol):
     """Anything with ``write``: a file, a socket's file, a BytesIO."""
 
-    def write(self, data: Any, /) -> Any: ...
+    def write(self, data: Any, /) -> Any:
+        """Take some or all of *data*."""
+        ...
 
 
 class Reader(Protocol):
     """Anything with ``read``."""
 
-    def read(self, size: int = -1, /) -> Any: ...
+    def read(self, size: int = -1, /) -> Any:
+        """Return up to *size* bytes, or all that there are."""
+        ...
 
 
 class PersistencePlugin(ABC):

@@ -106,9 +106,7 @@ def decode(source: Source, limits: Limits) -> Snapshot:
     types = resolve_types(schema.types, head.registry, source.name)
     rows, expected = _expected(schema, source.name)
     if rows != head.entity_count:
-        raise InvalidFormatError(
-            f"expected {head.entity_count} rows in all, found {rows} in {source.name}"
-        )
+        raise InvalidFormatError(f"expected {head.entity_count} rows in all, found {rows} in {source.name}")
     _check_directory(source, head, expected, limits)
     parts = iter(_read_sections(source, head))
     head.check_footer(source)
@@ -160,9 +158,7 @@ def _expected(schema: Schema, name: str) -> tuple[int, tuple[_Expected, ...]]:
             rows += table.rows
             expected.append(_Expected(STABLE_IDS, number, none, none, table.rows, table.rows * 16))
         elif table.role != "resource":
-            raise InvalidFormatError(
-                f"expected a table of a whole save, found role {table.role!r} in {name}"
-            )
+            raise InvalidFormatError(f"expected a table of a whole save, found role {table.role!r} in {name}")
         for index in table.types:
             layout = schema.types[index].layout
             size = table.rows * layout.disk.itemsize
@@ -177,9 +173,7 @@ def _expected(schema: Schema, name: str) -> tuple[int, tuple[_Expected, ...]]:
     return rows, tuple(expected)
 
 
-def _check_directory(
-    source: Source, head: Head, expected: tuple[_Expected, ...], limits: Limits
-) -> None:
+def _check_directory(source: Source, head: Head, expected: tuple[_Expected, ...], limits: Limits) -> None:
     """Raise unless the sections are the expected ones, fill the file, and unpack into what the limits allow."""
     end = head.size
     total = number = 0
@@ -305,9 +299,9 @@ class _Columns:
     def _runs(self, part: _Part, rows: int, data: Array) -> IdColumn:
         ids = None
         if len(data) <= MOST_RUNS * RUN.itemsize:
-            runs = [(high << 64 | low, count) for low, high, count in _RUN.iter_unpack(data)]
+            runs = [(high << 64 | low, count) for low, high, count in _RUN.iter_unpack(data.data)]
             total = sum([count for _, count in runs])
-            if total == rows and all([count and first + count <= 1 << 128 for first, count in runs]):
+            if total == rows and all(count and first + count <= 1 << 128 for first, count in runs):
                 ids = IdColumn(STABLE_ID, runs)
         else:
             table = data.view(RUN)
@@ -358,15 +352,11 @@ class _Columns:
                 f" {self.where(part)}"
             )
 
-    def _variable(
-        self, f: Field, described: Field, first: _Part, second: _Part, mapped: Mapped
-    ) -> Array:
+    def _variable(self, f: Field, described: Field, first: _Part, second: _Part, mapped: Mapped) -> Array:
         """Return the object column of a variable-length field from its offsets and its values."""
         offsets = first[1].view("<u8")
         if offsets[0] != 0 or not (offsets[1:] >= offsets[:-1]).all():
-            raise CorruptedDataError(
-                f"expected offsets from 0 that never decrease in {self.where(first)}"
-            )
+            raise CorruptedDataError(f"expected offsets from 0 that never decrease in {self.where(first)}")
         (_, _, _, _, _, rows, _, _, raw_size, _, _), values, _ = second
         element = f.element(disk=True)
         count = int(offsets[-1])

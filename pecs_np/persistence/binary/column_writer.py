@@ -21,6 +21,7 @@ from pecs_np.ecs.values import invalid_value
 from pecs_np.errors import ComponentValueError
 from pecs_np.persistence import variable
 from pecs_np.persistence.binary.framing import (
+    COLUMN,
     EXTENDED_METADATA,
     NOT_APPLICABLE,
     OFFSETS,
@@ -28,7 +29,6 @@ from pecs_np.persistence.binary.framing import (
     RUNS,
     STABLE_IDS,
     VALUES,
-    COLUMN,
     Frame,
     registry_of,
 )
@@ -75,7 +75,8 @@ def encode(snapshot: Snapshot) -> list[Any]:
         If a column holds what no reader would accept.
     """
     if not snapshot.metadata and (prepared := snapshot.cache.get("binary")) is not None:
-        frame, parts = prepared
+        frame: Frame = prepared[0]
+        parts: list[Any] = prepared[1]
         return frame.filled([part if type(part) is bytes else _stored(part) for part in parts])
     tables = snapshot.tables
     if snapshot.resources is not None:
@@ -109,9 +110,7 @@ def encode(snapshot: Snapshot) -> list[Any]:
     return frame.filled([stored for _, stored in entries])
 
 
-def _prepare(
-    snapshot: Snapshot, tables: list[SnapshotTable], frame: Frame, entries: list[Entry]
-) -> None:
+def _prepare(snapshot: Snapshot, tables: list[SnapshotTable], frame: Frame, entries: list[Entry]) -> None:
     """Remember the frame of a snapshot whose sections are its columns as they lie in memory."""
     if snapshot.metadata or snapshot.rngs or snapshot.resources or snapshot.id_source:
         return

@@ -1,11 +1,13 @@
-"""The frame of a binary save, all little-endian::
+"""The frame of a binary save.
+
+All integers are little-endian::
 
     header           24 B   magic "PECS", version u32, flags u32, entity_count u64, type_count u32
     type registry           per type: type_id u128, name_len u32, name UTF-8, type_version u32
                             zero bytes up to a multiple of 64
     extension header 64 B   magic "PCOL", incompat u32, ro_compat u32, compat u32, file_size u64,
                             section_count u32, schema_size u32, save_id u128, base_id u128
-    directory               section_count × 64 B: kind u16, codec u16, table u32, type u32, field u32,
+    directory               section_count x 64 B: kind u16, codec u16, table u32, type u32, field u32,
                             rows u64, offset u64, stored_size u64, raw_size u64, crc u64, 0 u64
     schema                  UTF-8 JSON
     head_crc          8 B   CRC of every byte before it
@@ -41,8 +43,8 @@ __all__ = [
     "COLUMN",
     "DELTA",
     "EXTENDED_METADATA",
-    "KIND_NAMES",
     "FOOTER_SIZE",
+    "KIND_NAMES",
     "LZ4",
     "MAGIC",
     "NOT_APPLICABLE",
@@ -133,7 +135,7 @@ def type_id(name: str) -> bytes:
     Examples
     --------
     >>> type_id("Position").hex()
-    '81d7bb9b7ee05a2ac10a5a5b6a3d6fc5'
+    '8b3a2ef148ecca3dc467442335f6f781'
     """
     return blake2b(name.encode(), digest_size=16).digest()
 
@@ -321,8 +323,8 @@ def read_head(source: Source, limits: Limits) -> Head:
     if len(data) < directory:
         data = _more(source, data, directory)
     registry = _read_registry(data[_HEADER.size : end], source.name)
-    magic, incompat, _, _, file_size, section_count, schema_size, save_id, base_id = (
-        _EXTENSION.unpack_from(data, extension)
+    magic, incompat, _, _, file_size, section_count, schema_size, save_id, base_id = _EXTENSION.unpack_from(
+        data, extension
     )
     if magic != EXTENSION_MAGIC:
         raise InvalidFormatError(
@@ -356,19 +358,15 @@ def read_head(source: Source, limits: Limits) -> Head:
         )
     for start, stop in ((end, extension), (crc_at + _CRC.size, size)):
         if stop > start and data[start:stop] != _ZEROS[: stop - start]:
-            raise CorruptedDataError(
-                f"expected zero bytes, found others at byte {start} of {source.name}"
-            )
+            raise CorruptedDataError(f"expected zero bytes, found others at byte {start} of {source.name}")
     sections = tuple(_ENTRY.iter_unpack(data[directory:schema_at]))
-    return Head(
-        flags, entity_count, registry, sections, data[schema_at:crc_at], save_id, base_id, size
-    )
+    return Head(flags, entity_count, registry, sections, data[schema_at:crc_at], save_id, base_id, size)
 
 
 @functools.lru_cache(maxsize=64)
 def _read_registry(data: bytes, name_of_source: str) -> tuple[tuple[str, int], ...]:
     """Return (name, version) of each type."""
-    registry = []
+    registry: list[tuple[str, int]] = []
     last = b""
     at = 0
     while at < len(data):
@@ -398,6 +396,7 @@ def _read_registry(data: bytes, name_of_source: str) -> tuple[tuple[str, int], .
 
 
 def aligned(offset: int) -> int:
+    """Return the first multiple of 64 at or after *offset*."""
     return (offset + ALIGNMENT - 1) & -ALIGNMENT
 
 

@@ -58,7 +58,7 @@ class FileSource:
 
     def array(self, offset: int, size: int) -> Array:
         data = np.empty(size, BYTE)
-        view = memoryview(data)
+        view = data.data
         while view:
             with reporting("reading", self.name):
                 os.lseek(self._descriptor, offset, os.SEEK_SET)

@@ -6,13 +6,16 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
 
-from pecs_np.ecs.components import ComponentType, registered, registry_version
-from pecs_np.ecs.dtypes import Layout, fields_from_schema, schema_of
+from pecs_np.ecs.components import ComponentType
+from pecs_np.ecs.definition import registered, registry_version
+from pecs_np.ecs.dtypes import Layout
+from pecs_np.ecs.portable import fields_from_schema, schema_of
 from pecs_np.ecs.resources import BIT_GENERATORS
 from pecs_np.ecs.snapshot import Snapshot
 from pecs_np.errors import (
@@ -177,9 +180,7 @@ def _read_tables(entries: Any, type_count: int, where: str) -> tuple[TableSchema
             raise _bad("a positive number of rows", rows, here)
         if not isinstance(types, list) or any(type(t) is not int for t in types):
             raise _bad("a list of type indices", types, here)
-        if any(a >= b for a, b in zip(types, types[1:], strict=False)) or not all(
-            0 <= t < type_count for t in types
-        ):
+        if any(a >= b for a, b in pairwise(types)) or not all(0 <= t < type_count for t in types):
             raise _bad(f"increasing type indices below {type_count}", types, here)
         if role not in ("state", "created", "modified", "resource"):
             raise _bad("a role", role, here)
@@ -282,9 +283,7 @@ def _texts(value: Any) -> Any:
     return value if isinstance(value, str) else str(int(value))
 
 
-def _read_rngs(
-    states: Any, where: str
-) -> tuple[dict[str, dict[str, Any]], tuple[int, int] | None]:
+def _read_rngs(states: Any, where: str) -> tuple[dict[str, dict[str, Any]], tuple[int, int] | None]:
     """Return the generators' states as NumPy takes them, and the stable-id source."""
     if not isinstance(states, dict):
         raise _bad("an object 'rng'", states, where)

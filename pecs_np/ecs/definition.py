@@ -1,0 +1,223 @@
+"""`@component`: an annotated class becomes a component type; and the registry of types by name.
+
+A type is identified by its name, never by its class object, so that a notebook cell that defines it
+can run again.
+"""
+
+from __future__ import annotations
+
+import enum
+import sys
+import typing
+from collections.abc import Callable, Mapping
+from types import FunctionType
+from typing import Any, ClassVar, TypeVar, dataclass_transform, overload
+
+from pecs_np.ecs.components import RESERVED, Component, ComponentType, FieldAccess, accessors
+from pecs_np.ecs.dtypes import Field, Layout, check_name, field_from_annotation
+from pecs_np.ecs.values import coerce
+from pecs_np.errors import ComponentDefinitionError, ComponentValueError
+
+__all__ = ["component", "make_component", "registered", "registry_version", "unregister"]
+
+C = TypeVar("C")
+
+
+@overload
+def component(cls: type[C], /) -> type[C]: ...
+@overload
+def component(
+    *, name: str | None = None, version: int = 1, transient: bool = False
+) -> Callable[[type[C]], type[C]]: ...
+@dataclass_transform()
+def component(
+    cls: type[Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    version: int = 1,
+    transient: bool = False,
+) -> Any:
+    """Make an annotated class a component.
+
+    Parameters
+    ----------
+    name : str, optional
+        The name that identifies the type in worlds and saves; the class name by default.
+    version : int
+        Of the fields; raise it when they change.
+    transient : bool
+        Keep the type out of saves.
+
+    Raises
+    ------
+    ComponentDefinitionError
+        If an annotation cannot be stored, a default does not fit, or the name is taken by a type of
+        the same version with other fields.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> @component(version=1)
+    ... class Health:
+    ...     points: np.int32
+    ...     armour: np.float32 = 1.0
+    >>> Health(100)
+    Health(points=100, armour=1.0)
+    """
+    scope = sys._getframe(1).f_locals
+
+    def decorate(cls: type[Any]) -> type[Component]:
+        return _define(cls, name or cls.__name__, version, transient, scope)
+
+    return decorate if cls is None else decorate(cls)
+
+
+def make_component(
+    name: str,
+    annotations: Mapping[str, Any],
+    *,
+    version: int = 1,
+    transient: bool = False,
+    defaults: Mapping[str, Any] | None = None,
+) -> type[Component]:
+    """Define a component from a mapping of field names to annotations, as `component` does from a class.
+
+    Examples
+    --------
+    >>> Mass = make_component("Mass", {"kg": float}, defaults={"kg": 1.0})
+    >>> Mass()
+    Mass(kg=1.0)
+    """
+    body = {"__annotations__": dict(annotations), "__module__": __name__, **(defaults or {})}
+    return _define(type(name, (), body), name, version, transient, {})
+
+
+def _define(
+    cls: type[Any], name: str, version: int, transient: bool, scope: Mapping[str, Any]
+) -> type[Component]:
+    check_name(name, "the name of a component", ComponentDefinitionError)
+    if type(version) is not int or not 0 < version < 1 << 32:
+        raise ComponentDefinitionError(
+            f"expected a version from 1 to {2**32 - 1}, found {version!r} for {name}"
+        )
+    if "__init__" in vars(cls) or "__new__" in vars(cls):
+        raise ComponentDefinitionError(
+            f"{name} defines its own constructor, which cannot make columns",
+            suggestion="use defaults, and a classmethod for other ways to make one",
+        )
+    hints = _hints(cls, scope)
+    fields = _fields(name, hints, scope)
+    for f in fields:
+        if f.name in RESERVED or f.name.startswith("_") or not f.name.isidentifier():
+            raise ComponentDefinitionError(
+                f"{name}.{f.name} cannot be the name of a field", suggestion="choose another name"
+            )
+    defaults = {f.name: getattr(cls, f.name) for f in fields if hasattr(cls, f.name)}
+    defaults = {n: d for n, d in defaults.items() if not isinstance(d, FieldAccess)}
+    for base in reversed(cls.__mro__):
+        if inherited := vars(base).get("_type"):
+            defaults = dict(inherited.defaults) | defaults
+    for f in fields:
+        if f.name in defaults:
+            try:
+                coerce(defaults[f.name], f, f"the default of {name}.{f.name}")
+            except ComponentValueError as error:
+                raise ComponentDefinitionError(str(error)) from None
+    type_ = ComponentType(name, version, Layout(fields), transient, defaults)
+    _check_registered(type_)
+    built = _rebuilt(cls, type_, {n: w for n, h in hints.items() if (w := _wrapper(h))})
+    type_._cls = built
+    built._type = type_
+    _register(name, built)
+    return built
+
+
+def _hints(cls: type, scope: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        hints = typing.get_type_hints(cls, localns=dict(scope), include_extras=True)
+    except NameError as error:
+        raise ComponentDefinitionError(
+            f"an annotation of {cls.__name__} names something unknown: {error}",
+            suggestion="import it before the class is defined",
+        ) from None
+    own = typing.get_type_hints(Component)
+    return {n: h for n, h in hints.items() if n not in own and typing.get_origin(h) is not ClassVar}
+
+
+def _fields(where: str, hints: Mapping[str, Any], scope: Mapping[str, Any]) -> tuple[Field, ...]:
+    def struct(nested: type) -> tuple[Field, ...]:
+        if issubclass(nested, Component):
+            return nested._type.fields
+        return _fields(nested.__name__, _hints(nested, scope), scope)
+
+    return tuple(field_from_annotation(n, h, f"{where}.{n}", struct) for n, h in hints.items())
+
+
+def _wrapper(hint: Any) -> Callable[[Any], Any] | None:
+    """Return what a single value of a field is shown as: a nested component or an enum member."""
+    if typing.get_origin(hint) is typing.Annotated:
+        hint = typing.get_args(hint)[0]
+    if isinstance(hint, type) and issubclass(hint, Component):
+        return hint._wrap
+    if isinstance(hint, type) and issubclass(hint, enum.IntEnum):
+        members = hint._value2member_map_
+        return lambda value: members.get(int(value), int(value))
+    return None
+
+
+def _rebuilt(cls: type[Any], type_: ComponentType, wrappers: dict[str, Any]) -> type[Component]:
+    """Return *cls* made anew as a subclass of `Component`, without an instance dictionary."""
+    body = {k: v for k, v in vars(cls).items() if k not in ("__dict__", "__weakref__")}
+    body |= accessors(type_.fields, wrappers)
+    body["__slots__"] = ()
+    bases = tuple(base for base in cls.__bases__ if base is not object)
+    if not any(issubclass(base, Component) for base in bases):
+        bases = (*bases, Component)
+    built = type(cls.__name__, bases, body)
+    for value in body.values():  # zero-argument super() refers to the class by a closure cell
+        function = getattr(value, "__func__", value)
+        for cell in (isinstance(function, FunctionType) and function.__closure__) or ():
+            if cell.cell_contents is cls:
+                cell.cell_contents = built
+    return built
+
+
+_registry: dict[str, type[Component]] = {}
+_registry_version = 0
+
+
+def registry_version() -> int:
+    """Return a number that changes whenever a component is defined or forgotten."""
+    return _registry_version
+
+
+def _register(name: str, cls: type[Component] | None) -> None:
+    global _registry_version  # noqa: PLW0603 - the registry is the process's
+    _registry_version += 1
+    if cls is None:
+        _registry.pop(name, None)
+    else:
+        _registry[name] = cls
+
+
+def _check_registered(new: ComponentType) -> None:
+    old = _registry.get(new.name)
+    if old is not None and old._type.version == new.version and not new.agrees_with(old._type):
+        raise ComponentDefinitionError(
+            f"expected {old._type!r} as defined before, found {new!r}",
+            suggestion=f"raise its version, or call unregister({new.name!r}) first",
+        )
+
+
+def registered(name: str) -> type[Component] | None:
+    """Return the component class defined under *name* in this process, or None."""
+    return _registry.get(name)
+
+
+def unregister(name: str) -> None:
+    """Forget the component class of that name, so that another one can take it.
+
+    Worlds that hold such components keep them.
+    """
+    _register(name, None)
