@@ -109,7 +109,7 @@ def _name(type_: Any) -> str:
     return type_ if isinstance(type_, str) else component_type(type_).name
 
 
-class Generators(UserDict[str, np.random.Generator]):
+class Generators(UserDict[str, "np.random.Generator"]):
     """Named NumPy generators that are saved with the world, so that a restarted run draws the same numbers.
 
     Examples

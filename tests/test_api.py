@@ -1,0 +1,126 @@
+"""The public surface, and the floors of the package: imports point down only."""
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pecs_np
+
+ROOT = Path(pecs_np.__file__).parent
+MODULES = sorted(m.name for m in pkgutil.walk_packages(pecs_np.__path__, "pecs_np."))
+
+# From the ground up; a module imports modules of lower floors, or those before it on its own floor.
+FLOORS = [
+    ["version", "errors"],
+    [
+        "ecs.arrays",
+        "ecs.ids",
+        "ecs.dtypes",
+        "ecs.portable",
+        "ecs.references",
+        "ecs.values",
+        "ecs.entities",
+        "ecs.components",
+        "ecs.definition",
+        "ecs.tables",
+        "ecs.snapshot",
+        "ecs.storage",
+        "ecs.queries",
+        "ecs.commands",
+        "ecs.resources",
+        "ecs.restore",
+        "ecs.validation",
+        "ecs.world",
+    ],
+    [
+        "persistence.limits",
+        "persistence.checksum",
+        "persistence.files",
+        "persistence.filters",
+        "persistence.variable",
+        "persistence.plugins",
+        "persistence.binary.framing",
+        "persistence.binary.schema",
+        "persistence.binary.column_writer",
+        "persistence.binary.column_reader",
+        "persistence.binary.plugin",
+    ],
+    ["world", "testing"],
+]
+ORDER = {f"pecs_np.{name}": i for i, name in enumerate(name for floor in FLOORS for name in floor)}
+
+
+def imported(module: str) -> set[str]:
+    """Return the modules of the package that *module* imports when it runs."""
+    tree = ast.parse((ROOT.parent / (module.replace(".", "/") + ".py")).read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("pecs_np"):
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= (names & set(MODULES)) or {node.module}
+    return found
+
+
+def test_every_module_has_its_floor():
+    packages = {"pecs_np.ecs", "pecs_np.persistence", "pecs_np.persistence.binary"}
+    assert set(MODULES) - packages == set(ORDER)
+
+
+@pytest.mark.parametrize("module", sorted(ORDER))
+def test_imports_point_down(module):
+    upwards = {name for name in imported(module) if ORDER.get(name, -1) >= ORDER[module]}
+    assert not upwards
+
+
+@pytest.mark.parametrize("module", ["pecs_np", *MODULES])
+def test_all_is_complete(module):
+    namespace = importlib.import_module(module)
+    assert namespace.__doc__
+    if module in ("pecs_np.ecs", "pecs_np.persistence.binary"):
+        return
+    public = set(namespace.__all__)
+    assert len(public) == len(namespace.__all__)
+    assert all(hasattr(namespace, name) for name in public)
+    own = {
+        name
+        for name, value in vars(namespace).items()
+        if not name.startswith("_") and getattr(value, "__module__", None) == module
+    }
+    missing = {
+        n
+        for n in own - public
+        if inspect.isclass(vars(namespace)[n]) or inspect.isfunction(vars(namespace)[n])
+    }
+    used_elsewhere = {n for n in missing for m in MODULES if m != module and f"import {n}" in source(m)}
+    assert not used_elsewhere
+
+
+def source(module: str) -> str:
+    path = ROOT.parent / module.replace(".", "/")
+    return (path.with_suffix(".py") if path.with_suffix(".py").exists() else path / "__init__.py").read_text()
+
+
+def test_root_exports_what_it_imports():
+    names = {
+        alias.asname or alias.name
+        for node in ast.walk(ast.parse(source("pecs_np")))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert names == set(pecs_np.__all__)
+
+
+def test_import_brings_in_no_extras():
+    extras = ["pandas", "lz4", "lmdb", "redis", "psycopg", "hypothesis", "numpy.random", "crc64iso"]
+    code = f"import sys, pecs_np; print([m for m in {extras} if m in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert run.stdout.strip() == "[]"
