@@ -55,7 +55,7 @@ def restore(world: World, snapshot: Snapshot, mode: Mode) -> list[IdColumn]:
 
 def _exact(world: World, snapshot: Snapshot) -> None:
     storage = world._storage
-    if (storage.tables and world.entity_count) or len(world.resources):
+    if (storage.tables and world.entity_count) or world._resources:
         raise WorldError(
             f"expected an empty world for mode 'exact', found {world.entity_count} entities and"
             f" {len(world.resources)} resources",

@@ -86,8 +86,9 @@ class World:
         self.version = version
         self.metadata = {} if metadata is None else metadata
         self._storage = Storage(capacity, None if seed is None else int(seed))
-        self.resources = Resources()
-        self.rngs = Generators(self._storage.source)
+        # Made when first asked for: most worlds that are loaded only to be looked at never are.
+        self._resources: Resources | None = None
+        self._rngs: Generators | None = None
         self._commands = CommandBuffer()
 
     @classmethod
@@ -110,6 +111,20 @@ class World:
     def entity_count(self) -> int:
         """How many entities are alive."""
         return sum([table.size for table in self._storage.tables])
+
+    @property
+    def resources(self) -> Resources:
+        """One value for each resource type, for the whole world."""
+        if self._resources is None:
+            self._resources = Resources()
+        return self._resources
+
+    @property
+    def rngs(self) -> Generators:
+        """Named random generators, saved with the world."""
+        if self._rngs is None:
+            self._rngs = Generators(self._storage.source)
+        return self._rngs
 
     # Making and removing entities
 
@@ -366,7 +381,7 @@ class World:
 
     def _snapshot(self) -> Snapshot:
         storage, source = self._storage, self._storage.source
-        plain = not (source.seeded or self.resources or self.rngs)
+        plain = not (source.seeded or self._resources or self._rngs)
         last = storage.snapshot
         if plain and last is not None and last.metadata is self.metadata and last.version == self.version:
             return last

@@ -58,7 +58,7 @@ from pecs_np.persistence.binary.framing import (
     read_head,
 )
 from pecs_np.persistence.binary.schema import Schema, read_schema, resolve_types
-from pecs_np.persistence.checksum import crc64
+from pecs_np.persistence.checksum import combine, crc64
 from pecs_np.persistence.limits import Limits
 
 __all__ = ["decode"]
@@ -109,7 +109,6 @@ def decode(source: Source, limits: Limits) -> Snapshot:
         raise InvalidFormatError(f"expected {head.entity_count} rows in all, found {rows} in {source.name}")
     _check_directory(source, head, expected, limits)
     parts = iter(_read_sections(source, head))
-    head.check_footer(source)
     reader = _Columns(source)
     tables: list[SnapshotTable] = []
     resources = None
@@ -136,9 +135,11 @@ def decode(source: Source, limits: Limits) -> Snapshot:
                 unfinished.append((table, index, [part, *more]))
     if (double := find_duplicate([table.stable_ids for table in tables])) is not None:
         raise CorruptedDataError(f"expected distinct stable ids, found {double:032x} twice in {source.name}")
-    mapped = _mapping(tables, source.name)
-    for table, index, read in unfinished:
-        table.columns[types[index].name] = reader.column(types[index], schema.types[index], read, mapped)
+    if unfinished:
+        mapped = _mapping(tables, source.name)
+        for table, index, read in unfinished:
+            described = schema.types[index]
+            table.columns[described.name] = reader.column(types[index], described, read, mapped)
     if len(tables) > 1:
         tables.sort(key=lambda table: [t.name for t in table.types])
     metadata = copy.deepcopy(schema.metadata) if schema.metadata else {}
@@ -212,7 +213,9 @@ def _check_directory(source: Source, head: Head, expected: tuple[_Expected, ...]
 
 
 def _read_sections(source: Source, head: Head) -> list[_Part]:
-    """Return the sections that may not be skipped, all of them checked against their sums."""
+    """Return the sections that may not be skipped; all sums are checked, the footer's too."""
+    # The sum of the head with its own sum behind it is 0; zero bytes before a section add nothing.
+    footer = 0
     end = head.size
     parts: list[_Part] = []
     for place, section in enumerate(head.sections):
@@ -228,9 +231,17 @@ def _read_sections(source: Source, head: Head) -> list[_Part]:
                 f"expected checksum {crc:#018x}, found {found:#018x} in {_where(source, place, section)}",
                 suggestion="load a backup",
             )
-        end = offset + stored_size
+        following = offset + stored_size
+        footer = combine(footer, crc, following - end) if footer else crc
+        end = following
         if not kind & SKIPPABLE:
             parts.append((section, data, place))
+    found = int.from_bytes(source.read(end, FOOTER_SIZE), "little")
+    if found != footer:
+        raise CorruptedDataError(
+            f"expected footer checksum {footer:#018x}, found {found:#018x} at byte {end} of {source.name}",
+            suggestion="load a backup",
+        )
     return parts
 
 
@@ -299,9 +310,15 @@ class _Columns:
     def _runs(self, part: _Part, rows: int, data: Array) -> IdColumn:
         ids = None
         if len(data) <= MOST_RUNS * RUN.itemsize:
-            runs = [(high << 64 | low, count) for low, high, count in _RUN.iter_unpack(data.data)]
-            total = sum([count for _, count in runs])
-            if total == rows and all(count and first + count <= 1 << 128 for first, count in runs):
+            runs = []
+            total = 0
+            wraps = False
+            for low, high, count in _RUN.iter_unpack(data.data):
+                first = high << 64 | low
+                runs.append((first, count))
+                total += count
+                wraps = wraps or not count or first + count > 1 << 128
+            if total == rows and not wraps:
                 ids = IdColumn(STABLE_ID, runs)
         else:
             table = data.view(RUN)
@@ -324,7 +341,7 @@ class _Columns:
     def rows(self, part: _Part, dtype: np.dtype[Any]) -> Array:
         """Return the bytes of a column as rows of *dtype*."""
         section, data, _ = part
-        return data.view(dtype) if dtype.itemsize else np.empty(section[5], dtype)
+        return np.frombuffer(data, dtype) if section[7] else np.empty(section[5], dtype)
 
     def column(
         self, type_: ComponentType, described: ComponentType, parts: list[_Part], mapped: Mapped

@@ -33,6 +33,7 @@ from pecs_np.persistence.binary.framing import (
     registry_of,
 )
 from pecs_np.persistence.binary.schema import TableSchema, types_json, write_schema
+from pecs_np.persistence.checksum import crc64
 
 __all__ = ["encode"]
 
@@ -76,8 +77,7 @@ def encode(snapshot: Snapshot) -> list[Any]:
     """
     if not snapshot.metadata and (prepared := snapshot.cache.get("binary")) is not None:
         frame: Frame = prepared[0]
-        parts: list[Any] = prepared[1]
-        return frame.filled([part if type(part) is bytes else _stored(part) for part in parts])
+        return frame.filled([p if type(p) is bytes else _stored(p) for p in prepared[1]], prepared[2])
     tables = snapshot.tables
     if snapshot.resources is not None:
         tables = (*tables, snapshot.resources)
@@ -115,14 +115,17 @@ def _prepare(snapshot: Snapshot, tables: list[SnapshotTable], frame: Frame, entr
     if snapshot.metadata or snapshot.rngs or snapshot.resources or snapshot.id_source:
         return
     parts: list[Any] = []
+    sums: list[int] = []
     for table in tables:
         _, ids = entries[len(parts)]
         parts.append(ids)
+        sums.append(crc64(ids))
         for type_ in table.types:
             if not type_.layout.plain or type_.layout.checked:
                 return
             parts.append(table.columns[type_.name])
-    snapshot.cache["binary"] = frame, parts
+            sums.append(0)
+    snapshot.cache["binary"] = frame, parts, sums
 
 
 @functools.lru_cache(maxsize=64)

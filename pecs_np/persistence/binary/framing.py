@@ -227,10 +227,21 @@ class Frame:
         self._directory = directory
         self._crc_at = crc_at
 
-    def filled(self, stored: Sequence[Any]) -> list[Any]:
-        """Return the whole save, with *stored* as its sections, as buffers to write one after the other."""
+    def filled(self, stored: Sequence[Any], known: Sequence[int] = ()) -> list[Any]:
+        """Return the whole save as buffers to write one after the other.
+
+        Parameters
+        ----------
+        stored : sequence of bytes-like
+            The sections.
+        known : sequence of int
+            The sum of each section, 0 where it is not known yet.
+        """
         head = self._head.copy()
-        sums = [crc64(data) for data in stored]
+        if known:
+            sums = [crc or crc64(data) for crc, data in zip(known, stored, strict=True)]
+        else:
+            sums = [crc64(data) for data in stored]
         pack = _CRC.pack_into
         for at, crc in zip(self._crcs_at, sums, strict=True):
             pack(head, at, crc)
@@ -271,21 +282,6 @@ class Head(NamedTuple):
     save_id: bytes
     base_id: bytes
     size: int
-
-    def check_footer(self, source: Source) -> None:
-        """Raise unless the footer holds the sum of all before it, which follows from head and sections."""
-        # The sum of the head with its own sum behind it is 0; zero bytes before a section add nothing.
-        crc, end = 0, self.size
-        for *_, offset, stored_size, _, section_crc, _ in self.sections:
-            following = offset + stored_size
-            crc = combine(crc, section_crc, following - end) if crc else section_crc
-            end = following
-        found = int.from_bytes(source.read(end, _CRC.size), "little")
-        if found != crc:
-            raise CorruptedDataError(
-                f"expected footer checksum {crc:#018x}, found {found:#018x} at byte {end} of {source.name}",
-                suggestion="load a backup",
-            )
 
 
 def read_head(source: Source, limits: Limits) -> Head:
