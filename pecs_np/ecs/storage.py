@@ -25,6 +25,7 @@ from pecs_np.errors import (
 __all__ = ["Storage", "as_entity_ids"]
 
 _SLOT = np.uint64((1 << 32) - 1)
+_FIRST = np.zeros(1, np.intp)
 
 
 class Storage:
@@ -223,6 +224,9 @@ class Storage:
 
         With *distinct*, rows are sorted and an entity named twice is an error.
         """
+        if len(ids) == 1:
+            table, row = self.find(int(ids[0]))
+            return [(table, np.array([row]), _FIRST)]
         if not len(ids):
             return []
         tables, rows = self.locate(ids)

@@ -11,6 +11,8 @@ from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn
 
 __all__ = ["Table"]
 
+_LAST = np.zeros(1, np.intp)
+
 
 class Table:
     """One archetype.
@@ -92,11 +94,15 @@ class Table:
     def swap_remove(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
         """Remove sorted, distinct *rows*; last rows move into the holes. Returns the rows refilled."""
         size = self.size - len(rows)
-        cut = int(np.searchsorted(rows, size))
-        holes = rows[:cut]
-        stays = np.ones(self.size - size, bool)
-        stays[rows[cut:] - size] = False
-        movers = np.flatnonzero(stays) + size
+        if len(rows) == 1:
+            holes = rows[rows < size]
+            movers = _LAST[: len(holes)] + size
+        else:
+            cut = int(np.searchsorted(rows, size))
+            holes = rows[:cut]
+            stays = np.ones(self.size - size, bool)
+            stays[rows[cut:] - size] = False
+            movers = np.flatnonzero(stays) + size
         for column in self.columns.values():
             if len(holes):
                 put_rows(column, holes, column.take(movers))

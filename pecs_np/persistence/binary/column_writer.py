@@ -119,7 +119,7 @@ def _prepare(snapshot: Snapshot, tables: list[SnapshotTable], frame: Frame, entr
     for table in tables:
         _, ids = entries[len(parts)]
         parts.append(ids)
-        sums.append(crc64(ids))
+        sums.append(crc64(ids) if type(ids) is bytes else 0)
         for type_ in table.types:
             if not type_.layout.plain or type_.layout.checked:
                 return
