@@ -5,6 +5,7 @@
     PecsError
     ├── WorldError (ValueError)                 a call that the world cannot carry out
     │   ├── DuplicateEntityError                one entity named twice, or a stable id already taken
+    │   ├── GeneratorNotFoundError (KeyError)   no random generator of that name
     │   └── StructuralChangeError (RuntimeError)  the world changed while a query iterated
     └── PersistenceError
         ├── PersistenceIOError (OSError)        reading or writing failed
@@ -37,6 +38,7 @@ __all__ = [
     "DanglingReferenceError",
     "DuplicateEntityError",
     "EntityNotFoundError",
+    "GeneratorNotFoundError",
     "InvalidFormatError",
     "LimitExceededError",
     "MigrationError",
@@ -90,6 +92,10 @@ class StructuralChangeError(WorldError, RuntimeError):
     """Entities or components were added or removed while a query iterated."""
 
 
+class GeneratorNotFoundError(WorldError, KeyError):
+    """The world has no random generator of that name."""
+
+
 class PersistenceError(PecsError):
     """Saving or loading failed."""
 
@@ -115,7 +121,7 @@ class PersistenceIOError(PersistenceError, OSError):
         self.filename = filename
 
     def __reduce__(self) -> tuple[object, ...]:
-        state = {"errno": self.errno, "filename": self.filename, "suggestion": self.suggestion}
+        state = {**self.__dict__, "errno": self.errno, "filename": self.filename}
         return type(self), self.args[:1], state
 
 
@@ -142,8 +148,7 @@ class UnsupportedVersionError(PersistenceError):
         self.what = what
 
     def __reduce__(self) -> tuple[object, ...]:
-        state = {"what": self.what, "suggestion": self.suggestion, "args": self.args}
-        return type(self), (self.found, self.expected), state
+        return type(self), (self.found, self.expected), {**self.__dict__, "args": self.args}
 
 
 class CorruptedDataError(PersistenceError):

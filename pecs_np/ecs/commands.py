@@ -7,9 +7,12 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pecs_np.ecs.components import Component, component_type
 from pecs_np.ecs.entities import EntityId
+from pecs_np.ecs.storage import as_entity_ids
+from pecs_np.ecs.values import private_copy
 from pecs_np.errors import ComponentDefinitionError, PecsError, WorldError
 
 if TYPE_CHECKING:
@@ -136,20 +139,27 @@ class CommandBuffer:
             raise
 
     def _record(self, kind: str, entity: Any, args: tuple[Any, ...], **kwargs: Any) -> None:
+        # Copied, because the caller may go on to change what it passed.
+        entity = _copied(entity)
+        kwargs = {name: _copied(value) for name, value in kwargs.items()}
         if kind != "remove":
-            # Copied, because the caller may go on to change what it passed.
-            args = tuple([_copied(value) for value in args])
+            args = tuple([_copied_component(value) for value in args])
         with self._lock:
             self._commands.append((kind, entity, args, kwargs))
 
 
 def _copied(value: Any) -> Any:
+    return value.copy() if isinstance(value, np.ndarray | list) else value
+
+
+def _copied_component(value: Any) -> Any:
+    type_ = component_type(value)
     if not isinstance(value, Component):
-        name = component_type(value).name
         raise ComponentDefinitionError(
-            f"expected a value of {name}, found the class", suggestion=f"write {name}(…)"
+            f"expected a value of {type_.name}, found the class", suggestion=f"write {type_.name}(…)"
         )
-    return value._wrap(np.array(value))
+    array = value._array
+    return value._wrap(private_copy(array.reshape(-1), type_.fields).reshape(array.shape))
 
 
 def _batch_key(command: Command) -> Any:
@@ -171,30 +181,36 @@ def _is_single(entity: Any) -> bool:
 def _apply_together(world: World, batch: list[Command]) -> bool:
     """Carry out edits of one kind as a bulk operation; False, and nothing done, where that cannot be."""
     kind, _, args, _ = batch[0]
-    if kind == "despawn":
-        ids = np.concatenate([np.atleast_1d(_resolved(command[1])) for command in batch])
-        ids = np.unique(ids.astype(np.uint64))
-        world.despawn(ids[world.is_alive(ids)])
-        return True
     try:
-        if kind == "remove":
-            world.remove(np.unique([int(_resolved(command[1])) for command in batch]), *args)
-            return True
-        columns = [
-            type(component)._wrap(
-                np.array([np.asarray(command[2][i]) for command in batch], component._array.dtype)
-            )
-            for i, component in enumerate(args)
-        ]
-        if kind == "insert":
-            world.insert(np.array([int(_resolved(c[1])) for c in batch], np.uint64), *columns)
-            return True
-        ids = world.spawn_batch(*columns, count=len(batch))
-        for command, entity in zip(batch, ids.tolist(), strict=True):
-            command[1].id = EntityId(entity)
+        if kind == "despawn":
+            _despawn(world, np.concatenate([_resolved(command[1]) for command in batch]))
+        elif kind == "remove":
+            world.remove(np.unique(np.concatenate([_resolved(command[1]) for command in batch])), *args)
+        elif kind == "insert":
+            entities = np.concatenate([_resolved(command[1]) for command in batch])
+            world.insert(entities, *_stacked(batch))
+        else:
+            ids = world.spawn_batch(*_stacked(batch), count=len(batch))
+            for command, entity in zip(batch, ids.tolist(), strict=True):
+                command[1].id = EntityId(entity)
     except PecsError:
         return False  # one by one finds out which edit is at fault
     return True
+
+
+def _stacked(batch: list[Command]) -> list[Component]:
+    """Return single components of several edits as columns, one for each type."""
+    return [
+        type(component)._wrap(
+            np.array([np.asarray(command[2][i]) for command in batch], component._array.dtype)
+        )
+        for i, component in enumerate(batch[0][2])
+    ]
+
+
+def _despawn(world: World, ids: Any) -> None:
+    ids = np.unique(ids)
+    world.despawn(ids[world.is_alive(ids)])
 
 
 def _apply(world: World, command: Command) -> None:
@@ -206,17 +222,18 @@ def _apply(world: World, command: Command) -> None:
     elif kind == "spawn_batch":
         world.spawn_batch(*args, **kwargs)
     elif kind == "despawn":
-        _apply_together(world, [command])
+        _despawn(world, _resolved(entity))
     else:
         getattr(world, kind)(_resolved(entity), *args)
 
 
-def _resolved(entity: Any) -> Any:
-    if not isinstance(entity, DeferredEntity):
-        return entity
-    if entity.id is None:
-        raise WorldError(
-            "expected an entity that is spawned by now, found one of another command buffer",
-            suggestion="apply the buffer that spawns it first",
-        )
-    return entity.id
+def _resolved(entity: Any) -> NDArray[np.uint64]:
+    """Return the entity or entities of an edit as ids, shape (n,)."""
+    if isinstance(entity, DeferredEntity):
+        if entity.id is None:
+            raise WorldError(
+                "expected an entity that is spawned by now, found one of another command buffer",
+                suggestion="apply the buffer that spawns it first",
+            )
+        entity = entity.id
+    return as_entity_ids(entity)[0]

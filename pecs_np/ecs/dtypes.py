@@ -12,7 +12,7 @@ import enum
 import re
 import typing
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -20,15 +20,26 @@ import numpy as np
 from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID
 from pecs_np.errors import ComponentDefinitionError
 
-__all__ = ["PORTABLE", "EntityRef", "Field", "Layout", "check_name", "field_from_annotation"]
+__all__ = [
+    "MOST_AXES",
+    "PORTABLE",
+    "EntityRef",
+    "Field",
+    "Layout",
+    "axes",
+    "check_name",
+    "field_from_annotation",
+]
 
 Variable = Literal["str", "bytes", "list"]
 
 PORTABLE = re.compile(
     r"\|b1|\|[iu]1|<[iu][248]|<f[248]|<c(8|16)|\|S[1-9]\d{0,8}|<U[1-9]\d{0,8}"
-    r"|<[mM]8\[\d{0,9}(Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as)\]"
+    r"|<[mM]8\[([1-9]\d{0,8})?(Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as)\]"
 )
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+# NumPy stops at 64 dimensions, of which columns and the library's own views need some.
+MOST_AXES = 32
 _PLAIN = {float: "<f8", int: "<i8", bool: "|b1", complex: "<c16"}
 _SUPPORTED = (
     "use a NumPy scalar type, float, int, bool, complex, str, bytes, an IntEnum, EntityRef, list[T], "
@@ -114,6 +125,8 @@ class Layout:
         Whether it holds entity references.
     plain : bool
         Whether memory and disk agree, so that a column is its own encoding.
+    lists : bool
+        Whether it holds lists, which are arrays of their own and must not be shared.
     checked : bool
         Whether some bit patterns of a row are not values.
     uniform : (dtype, int) or None
@@ -127,6 +140,7 @@ class Layout:
     variable: tuple[Field, ...] = field(init=False)
     refers: bool = field(init=False)
     plain: bool = field(init=False)
+    lists: bool = field(init=False)
     checked: bool = field(init=False)
     uniform: tuple[np.dtype[Any], int] | None = field(init=False)
 
@@ -143,6 +157,7 @@ class Layout:
         put("variable", variable)
         put("refers", any(f.has_refs() for f in self.fields))
         put("plain", not variable and not self.refers)
+        put("lists", any(f.variable == "list" for f in variable))
         put("checked", any(f.has_checks() for f in self.fields))
         leaves = {leaf for f in self.fields for leaf in _leaves(f)}
         uniform = None
@@ -157,6 +172,11 @@ def _leaves(f: Field) -> set[np.dtype[Any]]:
     if f.fields:
         return {leaf for member in f.fields for leaf in _leaves(member)}
     return {ENTITY_ID if f.dtype is None else f.dtype}
+
+
+def axes(field: Field) -> int:
+    """Return how many dimensions the subarrays of a field add up to, those of nested structs included."""
+    return len(field.shape) + max(map(axes, field.fields), default=0)
 
 
 def field_from_annotation(
@@ -183,8 +203,14 @@ def field_from_annotation(
         return Field(name, variable="str" if annotation is str else "bytes")
     if typing.get_origin(annotation) is list:
         element = _element(name, typing.get_args(annotation)[0], f"{where}[]", struct)
-        return Field(name, element.dtype, element.ref, element.fields, element.shape, element.enum, "list")
-    return _element(name, annotation, where, struct)
+        found = replace(element, variable="list")
+    else:
+        found = _element(name, annotation, where, struct)
+    if axes(found) > MOST_AXES:
+        raise ComponentDefinitionError(
+            f"{where}: expected at most {MOST_AXES} dimensions, found {axes(found)}"
+        )
+    return found
 
 
 def _element(name: str, annotation: Any, where: str, struct: Callable[[type], tuple[Field, ...]]) -> Field:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pecs_np.ecs.arrays import Array, resized
 from pecs_np.ecs.dtypes import EntityRef
-from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn, IdLookup, as_record
+from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn, IdLookup, as_int, as_record
 from pecs_np.errors import DuplicateEntityError, WorldError
 
 __all__ = ["Entities", "EntityId", "StableId", "StableIdSource", "StableIndex", "as_stable_ids"]
@@ -76,8 +76,10 @@ class StableId(int):
 
     __slots__ = ()
 
-    def __new__(cls, value: int) -> Self:
-        """Return the stable id of that value, 0 included, which means "no entity"."""
+    def __new__(cls, value: Any) -> Self:
+        """Return the stable id of an integer or of an element of a ``STABLE_ID`` array; 0 means "no entity"."""
+        if isinstance(value, np.void) and value.dtype == STABLE_ID:
+            value = as_int(value)
         if not isinstance(value, int | np.integer) or not 0 <= int(value) < 1 << 128:
             raise WorldError(
                 f"expected a stable id of 128 bits, found {value!r:.80}",
@@ -118,6 +120,8 @@ def as_stable_ids(values: Any) -> Array:
         return values
     if isinstance(values, np.ndarray) and values.dtype.kind not in "iuO":
         raise WorldError(f"expected stable ids, found an array of {values.dtype}")
+    if not isinstance(values, list | tuple | np.ndarray):
+        raise WorldError(f"expected an array or a list of stable ids, found {values!r:.80}")
     ids = np.empty(len(values), STABLE_ID)
     ids[:] = [as_record(StableId(value)) for value in values]
     return ids
@@ -167,17 +171,21 @@ class Entities:
             # Numbered from 1, as a reader does.
             books._next = end
             return books
-        ids = np.concatenate([column.array() for column in columns])
+        ids = np.concatenate([np.empty(0, ENTITY_ID), *[column.array() for column in columns]])
         slots = (ids & _SLOTS).astype(np.int64)
+        if 0 in slots:
+            raise DuplicateEntityError("expected entity ids of slots above 0, found slot 0")
         books._next = int(slots.max(initial=0)) + 1
+        if books._next == 1:
+            return books
         books._cover()
         books.tables[1:] = -1
         books.tables[slots] = 0
         books.generations[slots] = ids >> np.uint64(32)
         books._free = (np.flatnonzero(books.tables[1 : books._next] < 0) + 1)[::-1].astype(np.uint32)
         books._free_count = len(books._free)
-        if books._next - 1 - books._free_count != len(ids) or 0 in slots:
-            raise DuplicateEntityError("expected entity ids of distinct slots above 0, found others")
+        if books._next - 1 - books._free_count != len(ids):
+            raise DuplicateEntityError("expected entity ids of distinct slots, found one slot twice")
         return books
 
     def allocate(self, count: int) -> IdColumn:
@@ -215,6 +223,8 @@ class Entities:
 
     def release(self, ids: Array) -> None:
         """Free the slots of live, distinct *ids*; a slot whose generations are used up is retired."""
+        if not len(ids):
+            return
         self._cover()
         slots = (ids & _SLOTS).astype(np.int64)
         self.tables[slots] = -1
@@ -246,8 +256,10 @@ class Entities:
 
     def place(self, column: IdColumn, table: int, start: int) -> None:
         """Note that the ids of *column* from row *start* on stand in that row of *table*."""
-        self._cover()
         stop = column.size
+        if start == stop:
+            return
+        self._cover()
         runs = column.runs
         if runs is not None and len(runs) == 1 and runs[0][0] + runs[0][1] <= _SLOT:
             first = runs[0][0]
@@ -298,6 +310,10 @@ class StableIdSource:
         """Return the first of *count* new consecutive ids."""
         if not self.high:
             self.high = int.from_bytes(os.urandom(8), "little") or 1
+        if self.next + count > 1 << 64:
+            # Somebody chose an id near the end of this high half: go on with another one.
+            self.high = (self.high + 0x9E3779B97F4A7C15) % (1 << 64) or 1
+            self.next = 0
         first = self.high << 64 | self.next
         self.next += count
         return first
@@ -332,13 +348,22 @@ class StableIndex:
         """Note one entity."""
         self._recent[stable_id] = entity
         if len(self._recent) > self._MOST_RECENT:
+            self._settle()
+
+    def add(self, stable_ids: Array, entities: Array) -> None:
+        """Note many entities, shape (n,) both; the arrays must not change afterwards."""
+        self._settle()
+        self._add_level(stable_ids, entities)
+
+    def _settle(self) -> None:
+        """Make a level of the recent entities."""
+        if self._recent:
             ids = as_stable_ids(list(self._recent))
             entities = np.array(list(self._recent.values()), ENTITY_ID)
             self._recent.clear()
-            self.add(ids, entities)
+            self._add_level(ids, entities)
 
-    def add(self, stable_ids: Array, entities: Array) -> None:
-        """Note many entities, shape (n,) both."""
+    def _add_level(self, stable_ids: Array, entities: Array) -> None:
         while self._levels and len(self._levels[-1][1]) < 2 * len(stable_ids):
             _, older_ids, older = self._levels.pop()
             # Newer entries first: the lookup finds the first of equal ids.

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pecs_np.ecs.arrays import Array, copy_rows, resized, strictly_increasing
+from pecs_np.ecs.arrays import Array, copy_rows, read_only, resized, strictly_increasing
 
 __all__ = [
     "ENTITY_ID",
@@ -165,11 +165,21 @@ class IdColumn:
         self._filled = min(self._filled, size)
 
     def frozen(self, *, copy: bool = False) -> IdColumn:
-        """Return the ids as they are now; an array is shared unless *copy* is set."""
+        """Return the ids as they are now; an array is shared, read-only, unless *copy* is set."""
         if self.runs is None:
             array = self.array()
-            return IdColumn(self.dtype, array=array.copy() if copy else array)
+            return IdColumn(self.dtype, array=array.copy() if copy else read_only(array))
         return IdColumn(self.dtype, self.runs)
+
+    def taken(self) -> IdColumn:
+        """Return the ids for a new owner, which takes the array over if no one else has."""
+        if self.runs is not None:
+            return IdColumn(self.dtype, self.runs)
+        array = self._array
+        if not array.flags.writeable:
+            return IdColumn(self.dtype, array=array[: self.size].copy())
+        self._array = read_only(array)
+        return IdColumn(self.dtype, array=array[: self.size])
 
     def _settled(self, extra: int = 0) -> Array:
         """Return the array behind the column, holding every id and room for *extra* more."""
@@ -206,6 +216,8 @@ def encode_runs(column: IdColumn) -> bytes | None:
 
     It pays at up to one run for eight ids, or at a single run: the rule of the binary format.
     """
+    if not column.size:
+        return b""
     most = max(1, column.size // 8)
     if column.runs is not None:
         if len(column.runs) > most:

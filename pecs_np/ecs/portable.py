@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from pecs_np.ecs.dtypes import PORTABLE, Field, check_name
-from pecs_np.errors import InvalidFormatError
+from pecs_np.ecs.dtypes import MOST_AXES, PORTABLE, Field, axes, check_name
+from pecs_np.errors import InvalidFormatError, LimitExceededError
 
 __all__ = ["fields_from_schema", "schema_of"]
 
@@ -68,7 +68,7 @@ def fields_from_schema(entries: Any, where: str, *, max_itemsize: int, _depth: i
         if not f.variable:
             size += _bounded_size(f)
         if size > max_itemsize:
-            raise _bad(here, f"at most {max_itemsize} bytes a row", size)
+            raise _too_large(here, max_itemsize, size)
     return tuple(fields)
 
 
@@ -119,11 +119,13 @@ def _field_from_schema(entry: Any, where: str, max_itemsize: int, depth: int) ->
         if not fields:
             raise _bad(where, "a struct with fields", [])
     shape = entry.get("shape", [])
-    if not isinstance(shape, list) or len(shape) > 16 or any(type(n) is not int or n < 1 for n in shape):
+    if not isinstance(shape, list) or any(type(n) is not int or n < 1 for n in shape):
         raise _bad(where, "a shape of positive integers", shape)
     found = Field(name, dtype, ref, fields, tuple(shape), _enum_from_schema(entry, dtype, where), variable)
     if _bounded_size(found) > max_itemsize:
-        raise _bad(where, f"at most {max_itemsize} bytes a row", _bounded_size(found))
+        raise _too_large(where, max_itemsize, _bounded_size(found))
+    if axes(found) > MOST_AXES:
+        raise _bad(where, f"at most {MOST_AXES} dimensions, nested ones included", axes(found))
     return found
 
 
@@ -143,6 +145,13 @@ def _enum_from_schema(
         if type(value) is not int or not info.min <= value <= info.max:
             raise _bad(where, f"enum values that fit {dtype.str}", value)
     return tuple(members.items())
+
+
+def _too_large(where: str, limit: int, found: int) -> LimitExceededError:
+    return LimitExceededError(
+        f"expected at most {limit} bytes a row, found {found} at {where}",
+        suggestion="pass larger Limits if you trust where it comes from",
+    )
 
 
 def _bad(where: str, expected: str, found: object) -> InvalidFormatError:

@@ -89,7 +89,7 @@ def split(flat: Array, ends: NDArray[np.intp]) -> Array:
     """Return the pieces of *flat* that stop at *ends*, as an object array of shape (n,)."""
     pieces = np.empty(len(ends), object)
     stops = ends.tolist()
-    starts = [0, *stops[:-1]]
+    starts = [0, *stops][: len(stops)]
     for i, (start, stop) in enumerate(zip(starts, stops, strict=True)):
         pieces[i] = flat[start:stop]
     return pieces

@@ -11,15 +11,20 @@ import numpy as np
 
 from pecs_np.ecs.arrays import Array, read_only
 from pecs_np.ecs.components import Component, ComponentType, component_type
+from pecs_np.ecs.dtypes import check_name
 from pecs_np.ecs.entities import StableIdSource
 from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn
 from pecs_np.ecs.snapshot import SnapshotTable
-from pecs_np.errors import ComponentValueError, WorldError
+from pecs_np.ecs.storage import Storage
+from pecs_np.ecs.values import private_copy
+from pecs_np.errors import ComponentValueError, GeneratorNotFoundError, WorldError
 
-__all__ = ["BIT_GENERATORS", "Generators", "Resources"]
+__all__ = ["BIT_GENERATORS", "STABLE_IDS", "Generators", "Resources"]
 
 T = TypeVar("T")
 
+# The name under which saves keep the source of a seeded world's stable ids, among the generators.
+STABLE_IDS = "pecs.stable_ids"
 BIT_GENERATORS = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
 
 
@@ -39,9 +44,10 @@ class Resources:
     Clock(tick=8)
     """
 
-    __slots__ = ("_arrays", "_types")
+    __slots__ = ("_arrays", "_storage", "_types")
 
-    def __init__(self) -> None:
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
         self._types: dict[str, ComponentType] = {}
         self._arrays: dict[str, Array] = {}
 
@@ -54,15 +60,17 @@ class Resources:
             If *resource* is a column.
         """
         type_ = component_type(resource)
-        array = np.asarray(resource)
+        array: Array = np.asarray(resource)
         if isinstance(resource, type) or array.shape not in ((), (1,)):
             found = "the class" if isinstance(resource, type) else f"shape {array.shape}"
             raise ComponentValueError(f"expected one value of {type_.name}, found {found}")
-        self._put(type_, array.reshape(1).copy())
+        self._put(type_, private_copy(array.reshape(1), type_.fields))
 
     def get(self, type_: type[T]) -> T | None:
         """Return the live value of a type, or None. *type_* is a class or a name."""
         name = _name(type_)
+        if not isinstance(type_, str):
+            self._storage.check_known(component_type(type_))
         if name not in self._arrays:
             return None
         cls: Any = self._types[name].cls if isinstance(type_, str) else type_
@@ -101,6 +109,8 @@ class Resources:
 
     def _put(self, type_: ComponentType, array: Array) -> None:
         """Set a value given as an array of shape (1,), which is taken over."""
+        self._storage.check_known(type_)
+        self._storage.types.setdefault(type_.name, type_)
         self._types[type_.name] = type_
         self._arrays[type_.name] = array
 
@@ -141,13 +151,16 @@ class Generators(UserDict[str, "np.random.Generator"]):
                 f"expected a name and a numpy.random.Generator, found {name!r} and {generator!r:.80}",
                 suggestion="use world.rngs.create(name), or numpy.random.default_rng(seed)",
             )
+        check_name(name, "the name of a generator", WorldError)
+        if name == STABLE_IDS:
+            raise WorldError(f"expected another name than {name!r}, which stands for the world's stable ids")
         kind = type(generator.bit_generator).__name__
         if kind not in BIT_GENERATORS:
             raise WorldError(f"expected one of the bit generators {', '.join(BIT_GENERATORS)}, found {kind}")
         super().__setitem__(name, generator)
 
     def __missing__(self, name: str) -> np.random.Generator:
-        raise WorldError(
+        raise GeneratorNotFoundError(
             f"expected a generator of the world ({', '.join(self) or 'it has none'}), found {name!r}",
             suggestion=f"make it with world.rngs.create({name!r})",
         )

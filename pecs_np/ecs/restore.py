@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pecs_np.ecs.arrays import Array, resized
+from pecs_np.ecs.arrays import Array
 from pecs_np.ecs.components import ComponentType
 from pecs_np.ecs.entities import Entities
 from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn, find_duplicate
 from pecs_np.ecs.references import EntityMap, remap
 from pecs_np.ecs.snapshot import Snapshot, SnapshotTable
+from pecs_np.ecs.values import private_copy
 from pecs_np.errors import DuplicateEntityError, WorldError
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ def restore(world: World, snapshot: Snapshot, mode: Mode) -> list[IdColumn]:
     for table in (*tables, snapshot.resources) if snapshot.resources else tables:
         if not snapshot.sound:
             table.check()
+            if table is not snapshot.resources:
+                table.check_ids()
         if storage.types:
             for type_ in table.types:
                 storage.check_known(type_)
@@ -44,6 +47,10 @@ def restore(world: World, snapshot: Snapshot, mode: Mode) -> list[IdColumn]:
     if mode == "exact":
         _exact(world, snapshot)
         return [table.entities for table in tables]
+    for table in tables:
+        storage.source.avoid(table.stable_ids)
+    if not snapshot.sound:
+        Entities.holding([table.entities for table in tables])  # raises where ids are not distinct
     entities = [_identify(storage, table, mode) for table in tables]
     old_to_new = EntityMap((t.entities, new) for t, new in zip(tables, entities, strict=True))
     for table, new in zip(tables, entities, strict=True):
@@ -67,14 +74,16 @@ def _exact(world: World, snapshot: Snapshot) -> None:
     storage.entities = entities
     itself = None if snapshot.sound else EntityMap((t.entities, t.entities) for t in snapshot.tables)
     for table in snapshot.tables:
-        own = storage.adopt(table, _owned(table.columns, shared=snapshot.taken))
+        own = storage.adopt(table, _owned(table))
         if itself is not None:
             for type_ in own.types:
                 remap(own.columns[type_.name], type_.fields, itself)
-    snapshot.taken = True
     storage.changed()
     world.version = snapshot.version
     world.metadata = copy.deepcopy(snapshot.metadata) if snapshot.metadata else {}
+    if storage.source.high:
+        for table in snapshot.tables:
+            storage.source.avoid(table.stable_ids)
     if snapshot.id_source is not None:
         storage.source.high, storage.source.next = snapshot.id_source
         storage.source.seeded = True
@@ -84,12 +93,18 @@ def _exact(world: World, snapshot: Snapshot) -> None:
         _add_resources(world, snapshot.resources, itself, replace=True)
 
 
-def _owned(columns: dict[str, Array], *, shared: bool) -> dict[str, Array]:
-    """Take over *columns*, but copy those that a world may be using."""
-    return {
-        name: resized(column, len(column), len(column)) if shared or not column.flags.writeable else column
-        for name, column in columns.items()
-    }
+def _owned(table: SnapshotTable) -> dict[str, Array]:
+    """Take over the table's arrays, but copy those that a world may be using."""
+    owned = {}
+    for type_ in table.types:
+        column = table.columns[type_.name]
+        if column.flags.writeable:
+            owned[type_.name] = column.view()
+            # Whoever makes another world from it finds it taken.
+            column.flags.writeable = False
+        else:
+            owned[type_.name] = private_copy(column, type_.fields)
+    return owned
 
 
 def _identify(storage: Storage, table: SnapshotTable, mode: Mode) -> IdColumn:
@@ -107,8 +122,8 @@ def _add(storage: Storage, table: SnapshotTable, ids: NDArray[np.uint64], mapped
     values = {}
     for type_ in table.types:
         column = table.columns[type_.name]
-        if any(f.has_refs() for f in type_.fields):
-            column = resized(column, len(column), len(column))
+        if type_.layout.refers or type_.layout.variable:
+            column = private_copy(column, type_.fields)
             remap(column, type_.fields, mapped)
         values[type_.name] = column
     stable_ids = table.stable_ids.array()
@@ -127,7 +142,6 @@ def _add(storage: Storage, table: SnapshotTable, ids: NDArray[np.uint64], mapped
         fresh = IdColumn(STABLE_ID, [(storage.source.take(len(taken)), len(taken))])
         stable_ids[taken] = fresh.array()
     stable = IdColumn(STABLE_ID, array=stable_ids)
-    storage.source.avoid(stable)
     entities = IdColumn(ENTITY_ID, array=ids.take(new))
     rows_of = {n: c if len(new) == len(c) else c.take(new) for n, c in values.items()}
     storage.append(storage.table(table.types), entities, stable, rows_of)
@@ -143,7 +157,7 @@ def _add_resources(
 ) -> None:
     for type_ in resources.types:
         if replace or type_.name not in world.resources:
-            value = resized(resources.columns[type_.name], 1, 1)
+            value = private_copy(resources.columns[type_.name], type_.fields)
             if mapped is not None:
                 remap(value, type_.fields, mapped)
             world.resources._put(type_, value)

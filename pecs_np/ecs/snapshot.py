@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pecs_np.ecs.arrays import Array, resized
+from pecs_np.ecs.arrays import Array
 from pecs_np.ecs.components import ComponentType
 from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn
+from pecs_np.ecs.values import private_copy
 from pecs_np.errors import ComponentValueError, UnknownFieldError, WorldError
 
 __all__ = ["Snapshot", "SnapshotTable", "TableFilter"]
@@ -60,7 +62,7 @@ class SnapshotTable:
         )
 
     def check(self) -> None:
-        """Raise unless every column has the rows and the dtype that it should have."""
+        """Raise unless ids and columns have the rows and the dtypes that they should have."""
         if [t.name for t in self.types] != sorted(self.columns):
             raise ComponentValueError(
                 f"expected a column for each of {[t.name for t in self.types]}, sorted by name,"
@@ -73,6 +75,17 @@ class SnapshotTable:
                     f"expected {self.rows} rows of {t.layout.memory}, found shape {column.shape} of"
                     f" {column.dtype} for {t.name}"
                 )
+
+    def check_ids(self) -> None:
+        """Raise unless there is an entity and a stable id, none of them 0, for each row."""
+        if (self.entities.size, self.stable_ids.size) != (self.rows, self.rows):
+            raise WorldError(
+                f"expected {self.rows} entities and stable ids, found {self.entities.size} and"
+                f" {self.stable_ids.size}"
+            )
+        stable = self.stable_ids.array()
+        if not (self.entities.array().all() and (stable["lo"] | stable["hi"]).all()):
+            raise WorldError("expected ids other than 0, which means 'no entity', found 0")
 
 
 TableFilter = Callable[[SnapshotTable], SnapshotTable | None]
@@ -101,8 +114,6 @@ class Snapshot:
         High half and next low half of the stable ids of a seeded world.
     sound : bool
         Whether ids are known to be distinct and every reference alive or null.
-    taken : bool
-        Whether a world has taken the arrays over; the next one copies them.
     cache : dict
         What encoders worked out for these tables, for as long as the snapshot lives.
     """
@@ -114,7 +125,6 @@ class Snapshot:
     rngs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     id_source: tuple[int, int] | None = None
     sound: bool = False
-    taken: bool = False
     cache: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
@@ -158,12 +168,18 @@ class Snapshot:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def filtered(self, keep: TableFilter) -> Snapshot:
-        """Return a snapshot of what *keep* returns for each table; None drops the table."""
+        """Return a snapshot of what *keep* returns for each table; None drops the table.
+
+        Entities that then have the same types share a table.
+        """
         if not callable(keep):
             raise WorldError(f"expected a function from SnapshotTable to SnapshotTable, found {keep!r:.80}")
-        kept = [found for table in self.tables if (found := keep(table)) is not None and found.rows]
-        kept.sort(key=lambda table: [t.name for t in table.types])
-        return replace(self, tables=tuple(kept), sound=False, cache={})
+        by_names: dict[tuple[str, ...], list[SnapshotTable]] = {}
+        for table in self.tables:
+            if (kept := keep(table)) is not None and kept.rows:
+                by_names.setdefault(tuple(t.name for t in kept.types), []).append(kept)
+        tables = tuple(_joined(by_names[names]) for names in sorted(by_names))
+        return replace(self, tables=tables, sound=False, cache={})
 
     def copy(self) -> Snapshot:
         """Return a snapshot that owns its arrays and no longer changes with a world."""
@@ -174,8 +190,23 @@ class Snapshot:
                 table.rows,
                 table.entities.frozen(copy=True),
                 table.stable_ids.frozen(copy=True),
-                {n: resized(column, table.rows, table.rows) for n, column in table.columns.items()},
+                {t.name: private_copy(table.columns[t.name], t.fields) for t in table.types},
             )
 
         resources = self.resources and own(self.resources)
-        return replace(self, tables=tuple(map(own, self.tables)), resources=resources, taken=False, cache={})
+        metadata = copy.deepcopy(self.metadata)
+        tables = tuple(map(own, self.tables))
+        return replace(self, tables=tables, resources=resources, metadata=metadata, cache={})
+
+
+def _joined(parts: list[SnapshotTable]) -> SnapshotTable:
+    """Return tables of the same types as one."""
+    if len(parts) == 1:
+        return parts[0]
+    return SnapshotTable(
+        parts[0].types,
+        sum(part.rows for part in parts),
+        IdColumn(ENTITY_ID, array=np.concatenate([part.entities.array() for part in parts])),
+        IdColumn(STABLE_ID, array=np.concatenate([part.stable_ids.array() for part in parts])),
+        {name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns},
+    )

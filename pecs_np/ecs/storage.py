@@ -122,9 +122,7 @@ class Storage:
         """Make a table of an empty world from one of a snapshot, with *columns* as its own."""
         for type_ in table.types:
             self.types.setdefault(type_.name, type_)
-        own = Table(
-            len(self.tables), table.types, columns, table.entities.frozen(), table.stable_ids.frozen()
-        )
+        own = Table(len(self.tables), table.types, columns, table.entities.taken(), table.stable_ids.taken())
         self._enter(own)
         self.unplaced.add(own)
         return own
@@ -166,7 +164,7 @@ class Storage:
             if entities.size == 1:
                 self.index.add_one(as_int(stable_ids.array()[0]), int(entities.array()[0]))
             elif entities.size:
-                self.index.add(stable_ids.array(), entities.array())
+                self.index.add(stable_ids.array().copy(), entities.array().copy())
         self.changed()
 
     def freeze(self) -> tuple[SnapshotTable, ...]:
@@ -306,7 +304,11 @@ def as_entity_ids(entity: Any) -> tuple[NDArray[np.uint64], bool]:
                 suggestion="world.get_entity_id() turns a stable id into an entity id",
             )
         return np.array([int(entity)], ENTITY_ID), True
-    ids = np.asarray(entity)
+    if isinstance(entity, list | tuple):
+        # NumPy would make floats of a list that mixes u64 and Python integers.
+        whole = all(isinstance(e, int | np.integer) and 0 <= e < 1 << 64 for e in entity)
+        entity = np.array(entity, ENTITY_ID) if whole else entity
+    ids = np.asarray(entity, object) if isinstance(entity, list | tuple) else np.asarray(entity)
     if ids.size == 0 and ids.ndim == 1:
         return np.empty(0, ENTITY_ID), False
     if ids.dtype.kind not in "iu" or ids.ndim != 1:

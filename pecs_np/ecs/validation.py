@@ -13,7 +13,7 @@ from pecs_np.ecs.dtypes import Field
 from pecs_np.ecs.entities import EntityId
 from pecs_np.ecs.ids import find_duplicate
 from pecs_np.ecs.references import concatenated
-from pecs_np.ecs.values import invalid_value
+from pecs_np.ecs.values import invalid_element, invalid_value
 
 if TYPE_CHECKING:
     from pecs_np.ecs.storage import Storage
@@ -51,7 +51,7 @@ def validate(world: World) -> Validation:
         problems += _table_problems(storage, table)
     problems += _id_problems(storage)
     for table in storage.tables:
-        if table.entities.size == table.stable_ids.size == table.size:
+        if all(table.columns[t.name].dtype == t.layout.memory for t in table.types):
             for type_ in table.types:
                 where = f"{type_.name} of table ({', '.join(table.names)})"
                 problems += _value_problems(storage, table.column(type_.name), type_.fields, where)
@@ -87,8 +87,8 @@ def _table_problems(storage: Storage, table: Table) -> Iterator[str]:
 
 
 def _id_problems(storage: Storage) -> Iterator[str]:
-    tables = [table for table in storage.tables if table.size]
-    if not tables:
+    tables = [table for table in storage.tables if table.size == table.entities.size == table.stable_ids.size]
+    if not any(table.size for table in tables):
         return
     ids = np.sort(np.concatenate([table.entities.array() for table in tables]) & np.uint64(0xFFFFFFFF))
     twice = np.flatnonzero(ids[1:] == ids[:-1])
@@ -117,12 +117,14 @@ def _value_problems(storage: Storage, column: Array, fields: tuple[Field, ...], 
     if (bad := invalid_value(column, fields)) is not None:
         yield f"row {bad[0]} of {where} {bad[2]}: field {bad[1]}"
     for f in fields:
-        if not f.has_refs():
-            continue
-        values = column[f.name]
-        if f.variable:
-            values, _ = concatenated(values.tolist(), f.element().base)
-        yield from _reference_problems(storage, values, f, where)
+        values, ends = column[f.name], None
+        if f.variable == "list":
+            values, ends = concatenated(values.tolist(), f.element().base)
+            if (bad := invalid_element(values, f)) is not None:
+                row = np.searchsorted(ends, bad[0], "right")
+                yield f"row {row} of {where} {bad[2]}: field {bad[1]}"
+        if f.has_refs():
+            yield from _reference_problems(storage, values, f, where, ends)
 
 
 def _object_problems(values: Array, f: Field, where: str) -> Iterator[str]:
@@ -137,11 +139,14 @@ def _object_problems(values: Array, f: Field, where: str) -> Iterator[str]:
             return
 
 
-def _reference_problems(storage: Storage, values: Array, f: Field, where: str) -> Iterator[str]:
+def _reference_problems(
+    storage: Storage, values: Array, f: Field, where: str, ends: Array | None
+) -> Iterator[str]:
+    """Yield the first dead reference; *ends* says where the lists of each row end, if they are lists."""
     if f.fields:
         for member in f.fields:
             if member.has_refs():
-                yield from _reference_problems(storage, values[member.name], member, f"{where}, {f.name}")
+                yield from _reference_problems(storage, values[member.name], member, where, ends)
         return
     if not len(values):
         return
@@ -149,4 +154,6 @@ def _reference_problems(storage: Storage, values: Array, f: Field, where: str) -
     dead = np.flatnonzero((flat != 0) & ~storage.entities.alive(flat))
     if len(dead):
         row = dead[0] // (len(flat) // len(values))
+        if ends is not None:
+            row = np.searchsorted(ends, row, "right")
         yield f"row {row} of {where} refers to {EntityId(int(flat[dead[0]]))!r}, which is not alive: field {f.name}"

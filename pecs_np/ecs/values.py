@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from pecs_np.ecs.arrays import BYTE, Array
+from pecs_np.ecs.arrays import BYTE, Array, copy_rows
 from pecs_np.ecs.dtypes import Field
-from pecs_np.ecs.references import concatenated
 from pecs_np.errors import ComponentValueError
 
-__all__ = ["assemble", "coerce", "invalid_value"]
+__all__ = ["assemble", "coerce", "invalid_element", "invalid_value", "private_copy"]
 
 _ACCEPTED = {
     "b": "b",
@@ -236,6 +235,8 @@ def _lists(value: Any, field: Field, where: str) -> Array:
         here = f"{where}[{i}]" if many else where
         if not isinstance(row, list | tuple | np.ndarray) and not hasattr(row, "__array__"):
             raise ComponentValueError(f"expected a list, found {row!r:.80} for {here}")
+        if isinstance(row, list | tuple) and not row:
+            row = np.empty((0, *field.shape), field.element().base)
         array = coerce(list(row) if isinstance(row, tuple) else row, element, here)
         if array.ndim != inner:
             raise ComponentValueError(
@@ -260,26 +261,44 @@ def _depth(value: Any) -> int:
     return len(np.shape(np.asarray(value))) if hasattr(value, "__array__") else 0
 
 
+def private_copy(column: Array, fields: tuple[Field, ...], count: int | None = None) -> Array:
+    """Return a copy of *column*, shape () or (n,), that shares no array with it, lists included.
+
+    With *count*, a single value is repeated that often.
+    """
+    if count is None:
+        count = len(column)
+    copy: Array = np.empty(count, column.dtype)
+    copy_rows(copy, column)
+    for f in fields:
+        if f.variable == "list":
+            lists = np.empty(count, object)
+            for i, value in enumerate(copy[f.name].tolist()):
+                lists[i] = value.copy() if isinstance(value, np.ndarray) else value
+            copy[f.name] = lists
+    return copy
+
+
 def invalid_value(rows: Array, fields: tuple[Field, ...]) -> tuple[int, str, str] | None:
     """Return (row, field, what is wrong) of the first bit pattern in *rows* that is no value, or None.
 
     Bool bytes are 0 or 1, enums hold one of their values, and text holds Unicode scalar values.
-    Lists are looked into.
+    Variable-length fields are passed over: `invalid_element` is for what they hold.
     """
     for f in fields:
-        if not f.has_checks():
+        if f.variable or not f.has_checks():
             continue
         column = rows[f.name]
-        ends = None
-        if f.variable:
-            column, ends = concatenated(column.tolist(), f.element().base)
         if (bad := _invalid(column, f)) is not None:
             at, path, what = bad
-            row = at // max(1, column.size // max(1, len(column)))
-            if ends is not None:
-                row = int(np.searchsorted(ends, row, "right"))
-            return row, path, what
+            return at // max(1, column.size // max(1, len(column))), path, what
     return None
+
+
+def invalid_element(values: Array, field: Field) -> tuple[int, str, str] | None:
+    """Return (element, field, what is wrong) as `invalid_value`, for the elements of a list field."""
+    bad = _invalid(values, field) if field.has_checks() else None
+    return bad and (bad[0] // max(1, values.size // max(1, len(values))), bad[1], bad[2])
 
 
 def _invalid(column: Array, f: Field) -> tuple[int, str, str] | None:

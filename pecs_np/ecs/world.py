@@ -20,6 +20,7 @@ from pecs_np.ecs.snapshot import Snapshot, TableFilter
 from pecs_np.ecs.storage import Storage, as_entity_ids
 from pecs_np.ecs.tables import Table
 from pecs_np.ecs.validation import Validation, validate
+from pecs_np.ecs.values import private_copy
 from pecs_np.errors import (
     ComponentDefinitionError,
     ComponentValueError,
@@ -116,7 +117,7 @@ class World:
     def resources(self) -> Resources:
         """One value for each resource type, for the whole world."""
         if self._resources is None:
-            self._resources = Resources()
+            self._resources = Resources(self._storage)
         return self._resources
 
     @property
@@ -142,6 +143,7 @@ class World:
         """
         stable_id = StableId(stable_id)
         self._storage.check_free(np.array([as_record(stable_id)], STABLE_ID))
+        self._storage.source.avoid(IdColumn(STABLE_ID, [(stable_id, 1)]))
         return self._spawn_one(lambda _: stable_id, components)
 
     def spawn_batch(
@@ -169,7 +171,9 @@ class World:
         """
         types, values = self._split(components)
         given = None if stable_ids is None else as_stable_ids(stable_ids)
-        count = _common_length(values, count if given is None else len(given))
+        if given is not None and count is None:
+            count = len(given)
+        count = _common_length(values, count)
         if given is not None:
             if count != len(given):
                 raise ComponentValueError(f"expected {count} stable ids, found {len(given)}")
@@ -177,6 +181,7 @@ class World:
                 raise DuplicateEntityError(f"expected distinct stable ids, found {StableId(double)!r} twice")
             self._storage.check_free(given)
         table = self._storage.table(types)
+        _own_lists(types, values, count)
         entities = self._storage.entities.allocate(count)
         if given is None:
             stable = IdColumn(STABLE_ID, [(self._storage.source.take(count), count)] if count else ())
@@ -229,6 +234,7 @@ class World:
         types, values = self._split(components)
         _common_length(values, len(ids))
         groups = self._storage.groups(ids)
+        _own_lists(types, values, len(ids))
         for table, rows, order in groups:
             chosen = {n: v if v.ndim == 0 else _taken(v, order, len(ids)) for n, v in values.items()}
             self._storage.set_rows(
@@ -327,7 +333,7 @@ class World:
 
     def get_entity_id(self, stable_id: Any) -> Any:
         """Return the entity of a stable id, None if there is none; for an array, an array with 0 there."""
-        if isinstance(stable_id, int):
+        if isinstance(stable_id, int | np.integer | np.void):
             entity = self._storage.stable_index().find_one(StableId(stable_id))
             return EntityId(entity) if entity and self._storage.entities.is_alive(entity) else None
         return self._storage.find_stable(as_stable_ids(stable_id))
@@ -441,6 +447,7 @@ class World:
             type_ = given._type
             if type_.name in values:
                 raise ComponentDefinitionError(f"expected one {type_.name}, found two")
+            self._storage.check_known(type_)
             values[type_.name] = given._array
             types.append(type_)
         return tuple(types), values
@@ -449,6 +456,7 @@ class World:
         types, values = self._split(components)
         _common_length(values, 1)
         table = self._storage.table(types)
+        _own_lists(types, values, 1)
         entity = self._storage.entities.allocate_one()
         stable_id = take(1)
         self._storage.append(
@@ -478,6 +486,13 @@ def _common_length(values: dict[str, Array], count: int | None) -> int:
                 suggestion="give every component one value or one for each entity",
             )
     return int(count)
+
+
+def _own_lists(types: Iterable[ComponentType], values: dict[str, Array], count: int) -> None:
+    """Copy the lists in *values*, so that no entity shares one with another or with the caller."""
+    for type_ in types:
+        if type_.layout.lists:
+            values[type_.name] = private_copy(values[type_.name], type_.fields, count)
 
 
 def _joined(columns: list[IdColumn]) -> NDArray[np.uint64]:

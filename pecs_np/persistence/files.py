@@ -73,8 +73,8 @@ def replace_file(
         If the system refuses; the old file is untouched.
     """
     target = os.path.realpath(path)
-    directory, name = os.path.split(target)
-    temporary = os.path.join(directory, f".{name[:200]}.{os.getpid()}-{os.urandom(6).hex()}.tmp")
+    directory = os.path.dirname(target)
+    temporary = _temporary(directory)
     with reporting("saving to", path):
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _binary(), 0o666)
         try:
@@ -97,6 +97,11 @@ def replace_file(
             _flush_directory(directory)
 
 
+def _temporary(directory: str) -> str:
+    """Return a name that no other writer uses, short whatever the target is called."""
+    return os.path.join(directory, f".pecs-{os.getpid()}-{os.urandom(6).hex()}.tmp")
+
+
 def _binary() -> int:
     return getattr(os, "O_BINARY", 0)
 
@@ -108,7 +113,7 @@ def _keep_mode(descriptor: int, mode: int) -> None:
 
 def _back_up(target: str) -> None:
     """Give the file a second name, ``.bak``, in place of an older backup."""
-    link = f"{target}.{os.urandom(6).hex()}.tmp"
+    link = _temporary(os.path.dirname(target))
     try:
         os.link(target, link)
     except FileNotFoundError:

@@ -31,10 +31,11 @@ def encode(column: Array, field: Field, where: str) -> tuple[NDArray[np.uint64],
     """
     objects: list[Any] = column.tolist()
     if field.variable == "list":
-        dtype, ndim = field.element().base, len(field.shape) + 1
+        dtype = field.element().base
+        shown = f"(n, {', '.join(map(str, field.shape))})" if field.shape else "(n,)"
         for row, value in enumerate(objects):
-            if not isinstance(value, np.ndarray) or value.dtype != dtype or value.ndim != ndim:
-                raise _misfit(value, f"a {ndim}-dimensional array of {dtype}", row, where)
+            if not isinstance(value, np.ndarray) or value.dtype != dtype or value.shape[1:] != field.shape:
+                raise _misfit(value, f"an array of {dtype}, shape {shown}", row, where)
         flat, ends = concatenated(objects, dtype)
         return _offsets(ends), flat
     kind = str if field.variable == "str" else bytes

@@ -10,7 +10,6 @@ import copy
 import functools
 import struct
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,7 +30,7 @@ from pecs_np.ecs.ids import (
 )
 from pecs_np.ecs.references import convert
 from pecs_np.ecs.snapshot import Snapshot, SnapshotTable
-from pecs_np.ecs.values import invalid_value
+from pecs_np.ecs.values import invalid_element, invalid_value
 from pecs_np.errors import (
     CorruptedDataError,
     DanglingReferenceError,
@@ -310,16 +309,15 @@ class _Columns:
     def _runs(self, part: _Part, rows: int, data: Array) -> IdColumn:
         ids = None
         if len(data) <= MOST_RUNS * RUN.itemsize:
-            runs = []
-            total = 0
+            found = IdColumn(STABLE_ID)
             wraps = False
             for low, high, count in _RUN.iter_unpack(data.data):
                 first = high << 64 | low
-                runs.append((first, count))
-                total += count
+                found.append_run(first, count)
                 wraps = wraps or not count or first + count > 1 << 128
+            total = found.size
             if total == rows and not wraps:
-                ids = IdColumn(STABLE_ID, runs)
+                ids = found
         else:
             table = data.view(RUN)
             counts = table["count"].tolist()
@@ -351,7 +349,7 @@ class _Columns:
         fixed = self.rows(parts[0], layout.disk)
         if layout.checked:
             # Before NumPy converts anything: it trips over code points that are none.
-            self._check_values(fixed, described.layout.fixed, parts[0])
+            self._check(invalid_value(fixed, described.layout.fixed), parts[0])
         if layout.plain:
             return fixed
         column = np.empty(len(fixed), layout.memory)
@@ -361,8 +359,8 @@ class _Columns:
             column[f.name] = self._variable(f, described.layout.variable[i], offsets, values, mapped)
         return column
 
-    def _check_values(self, array: Array, fields: tuple[Field, ...], part: _Part) -> None:
-        if (bad := invalid_value(array, fields)) is not None:
+    def _check(self, bad: tuple[int, str, str] | None, part: _Part) -> None:
+        if bad is not None:
             row, field, what = bad
             raise CorruptedDataError(
                 f"expected valid values, found one that {what} in row {row} of {field!r} in"
@@ -384,10 +382,9 @@ class _Columns:
             )
         if f.variable == "list":
             values = values.view(element.base).reshape(count, *f.shape)
-            if f.has_checks():
-                checked = np.empty(count, np.dtype([(f.name, element)]))
-                checked[f.name] = values
-                self._check_values(checked, (replace(described, variable=None),), second)
+            if (bad := invalid_element(values, described)) is not None:
+                row = int(np.searchsorted(offsets, bad[0], "right")) - 1
+                self._check((row, *bad[1:]), second)
             if f.ref:
                 values = mapped(values)
             elif f.has_refs():

@@ -17,7 +17,7 @@ from pecs_np.ecs.components import ComponentType
 from pecs_np.ecs.ids import IdColumn, encode_runs
 from pecs_np.ecs.references import EntityMap, convert
 from pecs_np.ecs.snapshot import Snapshot, SnapshotTable
-from pecs_np.ecs.values import invalid_value
+from pecs_np.ecs.values import invalid_element, invalid_value
 from pecs_np.errors import ComponentValueError
 from pecs_np.persistence import variable
 from pecs_np.persistence.binary.framing import (
@@ -96,8 +96,8 @@ def encode(snapshot: Snapshot) -> list[Any]:
         for type_, index in zip(table.types, indices, strict=True):
             column = table.columns[type_.name]
             layout = type_.layout
-            if layout.checked:
-                _check_values(column, type_)
+            if layout.checked and (bad := invalid_value(column, layout.fixed)) is not None:
+                raise _refuse(bad, type_)
             if layout.plain:
                 entries.append(_column_section(column, number, index, rows))
                 continue
@@ -176,6 +176,10 @@ def _mixed_sections(
         if not f.variable:
             continue
         offsets, values = variable.encode(column[f.name], f, f"{type_.name}.{f.name}")
+        if (bad := invalid_element(values, f)) is not None:
+            element, path, what = bad
+            row = int(np.searchsorted(offsets, element, "right")) - 1
+            raise _refuse((row, path, what), type_)
         if f.ref:
             values = mapped(values)
         elif f.has_refs():
@@ -188,11 +192,10 @@ def _mixed_sections(
         yield (VALUES, RAW, table, index, place, int(offsets[-1]), *sizes), _stored(values)
 
 
-def _check_values(column: Array, type_: ComponentType) -> None:
-    if (bad := invalid_value(column, type_.fields)) is not None:
-        row, field, what = bad
-        raise ComponentValueError(
-            f"expected values that can be loaded again, found one that {what} in row {row} of"
-            f" {type_.name}.{field}",
-            suggestion="world.validate() lists such values",
-        )
+def _refuse(bad: tuple[int, str, str], type_: ComponentType) -> ComponentValueError:
+    row, field, what = bad
+    return ComponentValueError(
+        f"expected values that can be loaded again, found one that {what} in row {row} of"
+        f" {type_.name}.{field}",
+        suggestion="world.validate() lists such values",
+    )

@@ -34,7 +34,7 @@ class BytesSource:
                     f"expected the bytes of a save, found {type(data).__name__}",
                     suggestion="use load(path) for a file",
                 ) from None
-            self._data = np.empty(0, BYTE)
+            self._data = np.frombuffer(bytes(data), BYTE) if len(data) else np.empty(0, BYTE)
         self.size = len(self._data)
         self.name = name
 

@@ -16,7 +16,7 @@ from pecs_np.ecs.components import ComponentType
 from pecs_np.ecs.definition import registered, registry_version
 from pecs_np.ecs.dtypes import Layout
 from pecs_np.ecs.portable import fields_from_schema, schema_of
-from pecs_np.ecs.resources import BIT_GENERATORS
+from pecs_np.ecs.resources import BIT_GENERATORS, STABLE_IDS
 from pecs_np.ecs.snapshot import Snapshot
 from pecs_np.errors import (
     ComponentDefinitionError,
@@ -27,10 +27,6 @@ from pecs_np.errors import (
 from pecs_np.version import __version__
 
 __all__ = ["Schema", "TableSchema", "read_schema", "resolve_types", "types_json", "write_schema"]
-
-# The name under which the stable-id source of a seeded world stands among the generators: a Philox
-# whose key is the high half of its ids and whose counter is the next low half.
-STABLE_IDS = "pecs.stable_ids"
 
 _DEEPEST = 100
 _CACHED_SIZE = 1 << 16
@@ -82,6 +78,11 @@ def write_schema(snapshot: Snapshot, types: bytes, tables: tuple[TableSchema, ..
     PersistenceError
         If the metadata is not JSON.
     """
+    if not isinstance(snapshot.metadata, dict):
+        raise PersistenceError(
+            f"expected a dict as metadata, found {snapshot.metadata!r:.80}",
+            suggestion='write world.metadata = {"note": …}',
+        )
     metadata = b"{}"
     if snapshot.metadata:
         check_json(snapshot.metadata, "metadata")
@@ -187,6 +188,8 @@ def _read_tables(entries: Any, type_count: int, where: str) -> tuple[TableSchema
         if role == "resource" and rows != 1:
             raise _bad("one row of resources", rows, here)
         tables.append(TableSchema(rows, tuple(types), role))
+    if sum(table.role == "resource" for table in tables) > 1:
+        raise _bad("one table of resources", "two", where)
     if len({(table.role, table.types) for table in tables}) < len(tables):
         raise _bad("one table for each set of types", "two alike", where)
     return tuple(tables)
@@ -263,6 +266,7 @@ def check_json(value: Any, where: str, depth: int = 0) -> None:
 
 
 def _id_state(high: int, low: int) -> dict[str, Any]:
+    """Return the stable-id source as a Philox: its key is the high half, its counter the next low half."""
     zeros = ["0"] * 3
     return {
         "bit_generator": "Philox",
