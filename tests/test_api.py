@@ -31,6 +31,7 @@ FLOORS = [
         "ecs.tables",
         "ecs.snapshot",
         "ecs.storage",
+        "ecs.bundles",
         "ecs.queries",
         "ecs.commands",
         "ecs.resources",

@@ -14,7 +14,7 @@ from types import FunctionType
 from typing import Any, ClassVar, TypeVar, dataclass_transform, overload
 
 from pecs_np.ecs.components import RESERVED, Component, ComponentType, FieldAccess, accessors
-from pecs_np.ecs.dtypes import Field, Layout, check_name, field_from_annotation
+from pecs_np.ecs.dtypes import MOST_BYTES, Field, Layout, bytes_of, check_name, field_from_annotation
 from pecs_np.ecs.values import coerce
 from pecs_np.errors import ComponentDefinitionError, ComponentValueError
 
@@ -108,6 +108,12 @@ def _define(
         )
     hints = _hints(cls, scope)
     fields = _fields(name, hints, scope)
+    size = sum(bytes_of(f) for f in fields if not f.variable)
+    if size > MOST_BYTES:
+        raise ComponentDefinitionError(
+            f"expected at most {MOST_BYTES} bytes a row, found {size} for {name}",
+            suggestion="use a list[T] field for large arrays",
+        )
     for f in fields:
         if f.name in RESERVED or f.name.startswith("_") or not f.name.isidentifier():
             raise ComponentDefinitionError(

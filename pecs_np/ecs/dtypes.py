@@ -9,6 +9,7 @@ padding out of saves, comparisons and hashes.
 from __future__ import annotations
 
 import enum
+import math
 import re
 import typing
 from collections.abc import Callable
@@ -22,13 +23,17 @@ from pecs_np.errors import ComponentDefinitionError
 
 __all__ = [
     "MOST_AXES",
+    "MOST_BYTES",
+    "MOST_NESTED",
     "PORTABLE",
     "EntityRef",
     "Field",
     "Layout",
     "axes",
+    "bytes_of",
     "check_name",
     "field_from_annotation",
+    "levels",
 ]
 
 Variable = Literal["str", "bytes", "list"]
@@ -40,6 +45,9 @@ PORTABLE = re.compile(
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # NumPy stops at 64 dimensions, of which columns and the library's own views need some.
 MOST_AXES = 32
+MOST_NESTED = 32
+# Of one row; the default of a reader's limits.
+MOST_BYTES = 16 << 20
 _PLAIN = {float: "<f8", int: "<i8", bool: "|b1", complex: "<c16"}
 _SUPPORTED = (
     "use a NumPy scalar type, float, int, bool, complex, str, bytes, an IntEnum, EntityRef, list[T], "
@@ -174,6 +182,20 @@ def _leaves(f: Field) -> set[np.dtype[Any]]:
     return {ENTITY_ID if f.dtype is None else f.dtype}
 
 
+def bytes_of(field: Field) -> int:
+    """Return the bytes of one element on disk in Python integers, before any dtype of that size is made."""
+    if field.ref:
+        size = 16
+    else:
+        size = field.dtype.itemsize if field.dtype is not None else sum(map(bytes_of, field.fields))
+    return size * math.prod(field.shape)
+
+
+def levels(field: Field) -> int:
+    """Return how deep structs are nested in a field: 0 for a scalar."""
+    return 1 + max(map(levels, field.fields)) if field.fields else 0
+
+
 def axes(field: Field) -> int:
     """Return how many dimensions the subarrays of a field add up to, those of nested structs included."""
     return len(field.shape) + max(map(axes, field.fields), default=0)
@@ -206,10 +228,14 @@ def field_from_annotation(
         found = replace(element, variable="list")
     else:
         found = _element(name, annotation, where, struct)
-    if axes(found) > MOST_AXES:
-        raise ComponentDefinitionError(
-            f"{where}: expected at most {MOST_AXES} dimensions, found {axes(found)}"
-        )
+    check_name(name, where, ComponentDefinitionError)
+    for what, size, most in (
+        ("dimensions", axes(found), MOST_AXES),
+        ("nested structs", levels(found), MOST_NESTED),
+        ("bytes", bytes_of(found), MOST_BYTES),
+    ):
+        if size > most:
+            raise ComponentDefinitionError(f"{where}: expected at most {most} {what}, found {size}")
     return found
 
 
@@ -230,6 +256,8 @@ def _element(name: str, annotation: Any, where: str, struct: Callable[[type], tu
         return Field(name, ref=True, shape=shape)
     if issubclass(annotation, enum.IntEnum):
         members = tuple((key, int(value)) for key, value in annotation.__members__.items())
+        for key, _ in members:
+            check_name(key, f"a member of {where}", ComponentDefinitionError)
         return Field(name, _enum_dtype(members, where), shape=shape, enum=members)
     if annotation in _PLAIN or issubclass(annotation, np.generic):
         try:
@@ -260,18 +288,16 @@ def _unsupported(where: str, annotation: Any, why: str | None = None) -> Compone
 
 def _sized(base: type, size: Any, where: str) -> np.dtype[Any]:
     if base in (np.datetime64, np.timedelta64):
-        try:
-            dtype = np.dtype(f"<{'M' if base is np.datetime64 else 'm'}8[{size}]")
-        except TypeError:
-            dtype = np.dtype("V1")
-        if isinstance(size, str) and PORTABLE.fullmatch(dtype.str):
-            return dtype
+        code = f"<{'M' if base is np.datetime64 else 'm'}8[{size}]"
+        if isinstance(size, str) and PORTABLE.fullmatch(code):
+            return np.dtype(code)
         raise ComponentDefinitionError(
             f"{where}: expected a time unit, found {size!r}", suggestion='use one such as "ms"'
         )
-    if type(size) is not int or not 0 < size < 10**9:
+    if type(size) is not int or not 0 < size <= MOST_BYTES:
         raise ComponentDefinitionError(
-            f"{where}: expected a positive length, found {size!r}", suggestion="Annotated[str, 32]"
+            f"{where}: expected a length of 1 to {MOST_BYTES}, found {size!r}",
+            suggestion="Annotated[str, 32], or str for any length",
         )
     return np.dtype(f"<U{size}" if issubclass(base, str) else f"|S{size}")
 

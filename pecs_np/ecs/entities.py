@@ -174,7 +174,7 @@ class Entities:
         ids = np.concatenate([np.empty(0, ENTITY_ID), *[column.array() for column in columns]])
         slots = (ids & _SLOTS).astype(np.int64)
         if 0 in slots:
-            raise DuplicateEntityError("expected entity ids of slots above 0, found slot 0")
+            raise DuplicateEntityError("expected entity ids of distinct slots above 0, found slot 0")
         books._next = int(slots.max(initial=0)) + 1
         if books._next == 1:
             return books
@@ -185,7 +185,7 @@ class Entities:
         books._free = (np.flatnonzero(books.tables[1 : books._next] < 0) + 1)[::-1].astype(np.uint32)
         books._free_count = len(books._free)
         if books._next - 1 - books._free_count != len(ids):
-            raise DuplicateEntityError("expected entity ids of distinct slots, found one slot twice")
+            raise DuplicateEntityError("expected entity ids of distinct slots above 0, found one twice")
         return books
 
     def allocate(self, count: int) -> IdColumn:

@@ -7,12 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from pecs_np.ecs.dtypes import MOST_AXES, PORTABLE, Field, axes, check_name
+from pecs_np.ecs.dtypes import MOST_AXES, MOST_NESTED, PORTABLE, Field, axes, bytes_of, check_name
 from pecs_np.errors import InvalidFormatError, LimitExceededError
 
 __all__ = ["fields_from_schema", "schema_of"]
-
-_MOST_NESTED = 32
 
 
 def schema_of(fields: tuple[Field, ...]) -> list[dict[str, Any]]:
@@ -53,8 +51,8 @@ def fields_from_schema(entries: Any, where: str, *, max_itemsize: int, _depth: i
     """
     if not isinstance(entries, list):
         raise _bad(where, "a list of fields", entries)
-    if _depth > _MOST_NESTED:
-        raise _bad(where, f"at most {_MOST_NESTED} nested structs", "more")
+    if _depth > MOST_NESTED:
+        raise _bad(where, f"at most {MOST_NESTED} nested structs", "more")
     fields: list[Field] = []
     size = 0
     for i, entry in enumerate(entries):
@@ -66,18 +64,10 @@ def fields_from_schema(entries: Any, where: str, *, max_itemsize: int, _depth: i
             raise _bad(here, "a fixed-size member of a struct", f.variable)
         fields.append(f)
         if not f.variable:
-            size += _bounded_size(f)
+            size += bytes_of(f)
         if size > max_itemsize:
             raise _too_large(here, max_itemsize, size)
     return tuple(fields)
-
-
-def _bounded_size(f: Field) -> int:
-    """Return the bytes of one element in Python integers, before any dtype of that size is made."""
-    base = 16 if f.ref else f.dtype.itemsize if f.dtype is not None else sum(map(_bounded_size, f.fields))
-    for n in f.shape:
-        base *= n
-    return base
 
 
 def _field_from_schema(entry: Any, where: str, max_itemsize: int, depth: int) -> Field:
@@ -122,8 +112,8 @@ def _field_from_schema(entry: Any, where: str, max_itemsize: int, depth: int) ->
     if not isinstance(shape, list) or any(type(n) is not int or n < 1 for n in shape):
         raise _bad(where, "a shape of positive integers", shape)
     found = Field(name, dtype, ref, fields, tuple(shape), _enum_from_schema(entry, dtype, where), variable)
-    if _bounded_size(found) > max_itemsize:
-        raise _too_large(where, max_itemsize, _bounded_size(found))
+    if bytes_of(found) > max_itemsize:
+        raise _too_large(where, max_itemsize, bytes_of(found))
     if axes(found) > MOST_AXES:
         raise _bad(where, f"at most {MOST_AXES} dimensions, nested ones included", axes(found))
     return found

@@ -41,9 +41,8 @@ class EntityMap:
     def __call__(self, references: Array) -> Array:
         """Return what each of *references*, u64 of any shape, maps to; zero for null and unknown ones."""
         slots = (references & _SLOT).astype(np.intp)
-        slots[slots >= len(self._ids)] = 0
-        slots[self._ids[slots] != references] = 0
-        return self._values[slots]
+        slots = np.where(slots < len(self._ids), slots, 0)
+        return self._values[np.where(self._ids[slots] == references, slots, 0)]
 
 
 def convert(

@@ -236,8 +236,9 @@ def _lists(value: Any, field: Field, where: str) -> Array:
         if not isinstance(row, list | tuple | np.ndarray) and not hasattr(row, "__array__"):
             raise ComponentValueError(f"expected a list, found {row!r:.80} for {here}")
         if isinstance(row, list | tuple) and not row:
-            row = np.empty((0, *field.shape), field.element().base)
-        array = coerce(list(row) if isinstance(row, tuple) else row, element, here)
+            array: Array = np.empty((0, *field.shape), field.element().base)
+        else:
+            array = coerce(list(row) if isinstance(row, tuple) else row, element, here)
         if array.ndim != inner:
             raise ComponentValueError(
                 f"expected a list of elements of shape {field.shape}, found shape {array.shape} for {here}"

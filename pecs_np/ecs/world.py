@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Self, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pecs_np.ecs.arrays import Array, read_only
+from pecs_np.ecs.bundles import Bundle
 from pecs_np.ecs.commands import CommandBuffer
-from pecs_np.ecs.components import Component, ComponentType, component_type
 from pecs_np.ecs.entities import EntityId, StableId, as_stable_ids
 from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn, IdLookup, as_int, as_record
 from pecs_np.ecs.queries import Query
@@ -18,11 +18,8 @@ from pecs_np.ecs.resources import Generators, Resources
 from pecs_np.ecs.restore import Mode, restore
 from pecs_np.ecs.snapshot import Snapshot, TableFilter
 from pecs_np.ecs.storage import Storage, as_entity_ids
-from pecs_np.ecs.tables import Table
 from pecs_np.ecs.validation import Validation, validate
-from pecs_np.ecs.values import private_copy
 from pecs_np.errors import (
-    ComponentDefinitionError,
     ComponentValueError,
     DuplicateEntityError,
     WorldError,
@@ -169,26 +166,25 @@ class World:
         ComponentValueError
             If the columns differ in length.
         """
-        types, values = self._split(components)
+        bundle = Bundle(components, self._storage)
         given = None if stable_ids is None else as_stable_ids(stable_ids)
         if given is not None and count is None:
             count = len(given)
-        count = _common_length(values, count)
+        count = bundle.length(count)
         if given is not None:
             if count != len(given):
                 raise ComponentValueError(f"expected {count} stable ids, found {len(given)}")
             if (double := IdLookup(given).duplicate()) is not None:
                 raise DuplicateEntityError(f"expected distinct stable ids, found {StableId(double)!r} twice")
             self._storage.check_free(given)
-        table = self._storage.table(types)
-        _own_lists(types, values, count)
+        table = self._storage.table(bundle.types)
         entities = self._storage.entities.allocate(count)
         if given is None:
             stable = IdColumn(STABLE_ID, [(self._storage.source.take(count), count)] if count else ())
         else:
             stable = IdColumn(STABLE_ID, array=given)
             self._storage.source.avoid(stable)
-        self._storage.append(table, entities, stable, values)
+        self._storage.append(table, entities, stable, bundle.owned(count))
         # The table may hold on to the array behind `entities`, so the caller gets one of their own.
         ids = entities.array()
         return ids.copy() if entities.runs is None else ids
@@ -231,15 +227,14 @@ class World:
             Of shape (), or (n,) in the order of the entities.
         """
         ids, _ = as_entity_ids(entity)
-        types, values = self._split(components)
-        _common_length(values, len(ids))
+        bundle = Bundle(components, self._storage)
+        bundle.length(len(ids))
         groups = self._storage.groups(ids)
-        _own_lists(types, values, len(ids))
+        values = bundle.owned(len(ids))
         for table, rows, order in groups:
-            chosen = {n: v if v.ndim == 0 else _taken(v, order, len(ids)) for n, v in values.items()}
-            self._storage.set_rows(
-                table, rows, self._storage.table((*table.types, *_new(types, table))), chosen
-            )
+            chosen = {n: v.take(order) if v.ndim and len(v) > 1 else v for n, v in values.items()}
+            new = [t for t in bundle.types if t.name not in table.columns]
+            self._storage.set_rows(table, rows, self._storage.table((*table.types, *new)), chosen)
 
     def remove(self, entity: Any, *types: Any) -> None:
         """Take the components of *types* from an entity, or from each of an array; those without stay as they are."""
@@ -433,75 +428,17 @@ class World:
 
     # Inside
 
-    def _split(self, components: Sequence[Any]) -> tuple[tuple[ComponentType, ...], dict[str, Array]]:
-        """Return the types of *components* and their arrays by type name."""
-        values: dict[str, Array] = {}
-        types = []
-        for given in components:
-            if not isinstance(given, Component):
-                type_ = component_type(given)
-                raise ComponentDefinitionError(
-                    f"expected a value of {type_.name}, found the class",
-                    suggestion=f"write {type_.name}(…)",
-                )
-            type_ = given._type
-            if type_.name in values:
-                raise ComponentDefinitionError(f"expected one {type_.name}, found two")
-            self._storage.check_known(type_)
-            values[type_.name] = given._array
-            types.append(type_)
-        return tuple(types), values
-
     def _spawn_one(self, take: Any, components: Sequence[Any]) -> EntityId:
-        types, values = self._split(components)
-        _common_length(values, 1)
-        table = self._storage.table(types)
-        _own_lists(types, values, 1)
+        bundle = Bundle(components, self._storage)
+        bundle.length(1)
+        table = self._storage.table(bundle.types)
         entity = self._storage.entities.allocate_one()
         stable_id = take(1)
         self._storage.append(
-            table, IdColumn(ENTITY_ID, [(entity, 1)]), IdColumn(STABLE_ID, [(stable_id, 1)]), values
+            table, IdColumn(ENTITY_ID, [(entity, 1)]), IdColumn(STABLE_ID, [(stable_id, 1)]), bundle.owned(1)
         )
         return EntityId(entity)
 
 
-def _common_length(values: dict[str, Array], count: int | None) -> int:
-    """Return the number of rows that *values*, of shape () or (n,), and *count* agree on."""
-    if count is not None and (not isinstance(count, int | np.integer) or count < 0):
-        raise WorldError(f"expected a count of 0 or more, found {count!r}")
-    columns = {name: value for name, value in values.items() if value.ndim}
-    lengths = {len(value) for value in columns.values()}
-    if count is None:
-        if not lengths:
-            raise ComponentValueError(
-                "expected a column or a count, found single values only", suggestion="pass count=…"
-            )
-        count = max(lengths - {1}, default=1)
-    for name, value in columns.items():
-        if value.ndim > 1:
-            raise ComponentValueError(f"expected {name} of shape () or (n,), found {value.shape}")
-        if len(value) not in (1, count):
-            raise ComponentValueError(
-                f"expected {count} rows of {name}, found {len(value)}",
-                suggestion="give every component one value or one for each entity",
-            )
-    return int(count)
-
-
-def _own_lists(types: Iterable[ComponentType], values: dict[str, Array], count: int) -> None:
-    """Copy the lists in *values*, so that no entity shares one with another or with the caller."""
-    for type_ in types:
-        if type_.layout.lists:
-            values[type_.name] = private_copy(values[type_.name], type_.fields, count)
-
-
 def _joined(columns: list[IdColumn]) -> NDArray[np.uint64]:
     return np.concatenate([np.empty(0, ENTITY_ID), *[column.array() for column in columns]])
-
-
-def _taken(value: Array, order: NDArray[np.intp], count: int) -> Array:
-    return value.take(order) if len(value) == count else value.reshape(-1)[0, ...]
-
-
-def _new(types: Iterable[ComponentType], table: Table) -> list[ComponentType]:
-    return [t for t in types if t.name not in table.columns]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pecs_np.ecs.dtypes import MOST_BYTES
+
 __all__ = ["Limits"]
 
 
@@ -37,6 +39,6 @@ class Limits:
     types: int = 1 << 16
     sections: int = 1 << 20
     schema_size: int = 32 << 20
-    itemsize: int = 16 << 20
+    itemsize: int = MOST_BYTES
     total_size: int = 1 << 40
     ratio: int = 1000
