@@ -2,10 +2,11 @@
 
 from pecs_np.ecs.commands import CommandBuffer, DeferredEntity
 from pecs_np.ecs.components import Component, ComponentType, component_type
-from pecs_np.ecs.definition import component, make_component, registered, unregister
+from pecs_np.ecs.definition import component, make_component
 from pecs_np.ecs.dtypes import EntityRef
 from pecs_np.ecs.entities import EntityId, StableId
 from pecs_np.ecs.queries import Query
+from pecs_np.ecs.registry import registered, unregister
 from pecs_np.ecs.snapshot import Snapshot, SnapshotTable
 from pecs_np.ecs.validation import Validation
 from pecs_np.errors import (

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from pecs_np.ecs import world as ecs
 from pecs_np.errors import PluginNotFoundError
+from pecs_np.messages import shown
 from pecs_np.persistence.binary.plugin import BinaryPlugin
 from pecs_np.persistence.files import PathLike, replace_file
 from pecs_np.persistence.filters import without_transient
@@ -51,10 +52,9 @@ class World(ecs.World):  # noqa: D101 - it has the docstring of its base
         ...     len(World.load(Path(folder, "game.pecs")))
         3
         """
-        suffix = os.path.splitext(os.fspath(path))[1].lower()
-        if suffix in (".json", b".json"):
+        if isinstance(path, str | bytes | os.PathLike) and os.fsdecode(path).lower().endswith(".json"):
             raise PluginNotFoundError(
-                f"expected a path for the binary format, found {os.fspath(path)!r}",
+                f"expected a path for the binary format, found {os.fsdecode(path)!r}",
                 suggestion="name it .pecs, or call save_binary to write binary under this name",
             )
         self.save_with(path, _BINARY, durable=durable, backup=backup)
@@ -67,6 +67,7 @@ class World(ecs.World):  # noqa: D101 - it has the docstring of its base
         self, path: Any, plugin: PersistencePlugin, *, durable: bool = True, backup: bool = False
     ) -> None:
         """Save in the format of *plugin*, to a path or to a file object; see `save`."""
+        _check_plugin(plugin)
         if hasattr(path, "write"):
             plugin.save(self, path)
         else:
@@ -103,6 +104,7 @@ class World(ecs.World):  # noqa: D101 - it has the docstring of its base
     @classmethod
     def load_with(cls, path: Any, plugin: PersistencePlugin) -> Self:
         """Return the world that a path or a file object holds in the format of *plugin*; see `load`."""
+        _check_plugin(plugin)
         if hasattr(path, "read"):
             return cls.from_snapshot(plugin.decode(*read_stream(path)))
         return cls.from_snapshot(plugin.decode_file(path))
@@ -111,6 +113,13 @@ class World(ecs.World):  # noqa: D101 - it has the docstring of its base
     def from_bytes(cls, data: Any) -> Self:
         """Return the world that the bytes-like *data* holds in the binary format; see `load`."""
         return cls.from_snapshot(_BINARY.decode(data))
+
+
+def _check_plugin(plugin: Any) -> None:
+    if not isinstance(plugin, PersistencePlugin):
+        raise PluginNotFoundError(
+            f"expected a PersistencePlugin, found {shown(plugin)}", suggestion="pass BinaryPlugin()"
+        )
 
 
 world_made_by(World)

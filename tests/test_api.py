@@ -17,7 +17,7 @@ MODULES = sorted(m.name for m in pkgutil.walk_packages(pecs_np.__path__, "pecs_n
 
 # From the ground up; a module imports modules of lower floors, or those before it on its own floor.
 FLOORS = [
-    ["version", "errors"],
+    ["version", "messages", "errors"],
     [
         "ecs.arrays",
         "ecs.ids",
@@ -26,6 +26,7 @@ FLOORS = [
         "ecs.references",
         "ecs.values",
         "ecs.entities",
+        "ecs.registry",
         "ecs.components",
         "ecs.definition",
         "ecs.tables",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pecs_np.ecs.arrays import Array
+from pecs_np.ecs.arrays import Array, resized
 from pecs_np.ecs.components import Component, ComponentType, component_type
 from pecs_np.ecs.values import private_copy
 from pecs_np.errors import ComponentDefinitionError, ComponentValueError, WorldError
@@ -72,13 +72,22 @@ class Bundle:
                     f"expected {count} rows of {name}, found {len(column)}",
                     suggestion="give every component one value or one for each entity",
                 )
+        if count >= 1 << 32:
+            raise WorldError(f"expected a count below {1 << 32}, found {count}")
         return int(count)
 
     def owned(self, count: int) -> dict[str, Array]:
-        """Return the values for *count* entities; no list in them is shared with the caller or between entities."""
-        return {
-            type_.name: private_copy(self.values[type_.name], type_.fields, count)
-            if type_.layout.lists
-            else self.values[type_.name]
-            for type_ in self.types
-        }
+        """Return the values for *count* entities, shape () or (n,), ready to be written to a world.
+
+        No list in them is shared with the caller or between entities, and views are copied: they may
+        be of the very rows that are about to move.
+        """
+        owned = {}
+        for type_ in self.types:
+            value = self.values[type_.name]
+            if type_.layout.lists:
+                value = private_copy(value, type_.fields, count)
+            elif value.base is not None:
+                value = resized(value.reshape(-1), value.size, value.size).reshape(value.shape)
+            owned[type_.name] = value
+        return owned

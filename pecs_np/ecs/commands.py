@@ -14,6 +14,7 @@ from pecs_np.ecs.entities import EntityId
 from pecs_np.ecs.storage import as_entity_ids
 from pecs_np.ecs.values import private_copy
 from pecs_np.errors import ComponentDefinitionError, PecsError, WorldError
+from pecs_np.messages import shown
 
 if TYPE_CHECKING:
     from pecs_np.ecs.world import World
@@ -120,6 +121,8 @@ class CommandBuffer:
             What the first failing edit raised. Edits before it are done, it is dropped, and those
             after it stay recorded.
         """
+        if not hasattr(world, "spawn_batch"):
+            raise WorldError(f"expected a World, found {shown(world)}")
         with self._lock:
             commands, self._commands = self._commands, []
         done = 0
@@ -132,7 +135,7 @@ class CommandBuffer:
                         done += 1
                 else:
                     done += len(batch)
-        except PecsError as error:
+        except BaseException as error:
             error.add_note(f"while applying command {done + 1} of {len(commands)}: {commands[done][0]}")
             with self._lock:
                 self._commands = commands[done + 1 :] + self._commands
@@ -142,7 +145,9 @@ class CommandBuffer:
         # Copied, because the caller may go on to change what it passed.
         entity = _copied(entity)
         kwargs = {name: _copied(value) for name, value in kwargs.items()}
-        if kind != "remove":
+        if kind == "remove":
+            args = tuple([t if isinstance(t, str) else component_type(t).cls for t in args])
+        else:
             args = tuple([_copied_component(value) for value in args])
         with self._lock:
             self._commands.append((kind, entity, args, kwargs))

@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pecs_np.ecs.arrays import Array
-from pecs_np.ecs.dtypes import Field, Layout
+from pecs_np.ecs.dtypes import MOST_BYTES, Field, Layout
 from pecs_np.ecs.entities import EntityId
-from pecs_np.ecs.values import assemble, coerce
+from pecs_np.ecs.portable import fields_from_schema, schema_of
+from pecs_np.ecs.registry import registered
+from pecs_np.ecs.values import assemble, coerce, own_lists, private_copy
 from pecs_np.errors import ComponentDefinitionError, ComponentValueError, UnknownFieldError
 
 __all__ = ["RESERVED", "Component", "ComponentType", "FieldAccess", "accessors", "component_type"]
@@ -84,7 +86,8 @@ class ComponentType:
         quick = self._quick
         if quick is not None and all(type(v) in ok for v, ok in zip(values, quick, strict=True)):
             try:
-                return np.array(values, self.layout.memory)
+                with np.errstate(over="ignore"):
+                    return np.array(values, self.layout.memory)
             except OverflowError:
                 pass  # assemble says which value of which field
         if not self.fields:
@@ -189,6 +192,8 @@ class FieldAccess:
         where = f"{instance._type.name}.{self.name}"
         target = instance._array[self.name]
         values = coerce(value, self.field, where)
+        if self.field.variable == "list" and values.ndim < target.ndim:
+            values = own_lists(np.broadcast_to(values, target.shape))
         try:
             target[...] = values
         except ValueError:
@@ -205,14 +210,17 @@ def accessors(fields: tuple[Field, ...], wrappers: dict[str, Any]) -> dict[str, 
     """Return the class attributes that give access to *fields*, where their names allow it."""
     body: dict[str, Any] = {}
     for f in fields:
-        wrapper = wrappers.get(f.name)
-        if f.ref:
-            wrapper = _as_entity
-        elif f.fields and not f.variable and wrapper is None:
-            wrapper = ComponentType(f.name, 1, Layout(f.fields)).cls._wrap
         if f.name.isidentifier() and not f.name.startswith("_") and f.name not in RESERVED:
-            body[f.name] = FieldAccess(f, wrapper)
+            body[f.name] = _access_to(f, wrappers.get(f.name))
     return body
+
+
+def _access_to(f: Field, wrapper: Any) -> FieldAccess:
+    if f.ref:
+        wrapper = _as_entity
+    elif f.fields and not f.variable and wrapper is None:
+        wrapper = ComponentType(f.name, 1, Layout(f.fields)).cls._wrap
+    return FieldAccess(f, wrapper)
 
 
 def _as_entity(value: Any) -> EntityId:
@@ -250,8 +258,8 @@ class Component:
     _views: dict[str, Any]
     _type: ClassVar[ComponentType]
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        type_ = self._type
+    def __init__(self, /, *args: Any, **kwargs: Any) -> None:
+        type_ = component_type(self)
         if kwargs or len(args) != len(type_.names):
             args = type_.arrange(args, kwargs)
         _set_array(self, type_.array(args))
@@ -304,10 +312,12 @@ class Component:
     def matrix(self, value: Any) -> None:
         matrix = self.matrix
         if value is not matrix:
+            where = f"{self._type.name}.matrix"
+            values = coerce(value, Field("matrix", matrix.dtype), where)
             try:
-                matrix[...] = value
-            except (TypeError, ValueError) as error:
-                raise ComponentValueError(f"{error} for {self._type.name}.matrix") from None
+                matrix[...] = values
+            except ValueError as error:
+                raise ComponentValueError(f"{error} for {where}") from None
 
     def __setattr__(self, name: str, value: Any) -> None:
         try:
@@ -316,11 +326,13 @@ class Component:
             self._type.no_field(name)
 
     def __getattr__(self, name: str) -> Any:
-        self._type.no_field(name)
+        component_type(type(self)).no_field(name)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         array = self._array
         if dtype is not None and array.dtype != dtype:
+            if copy is False:  # NumPy's own contract of __array__
+                raise ComponentValueError(f"expected {array.dtype}, found {dtype}: that takes a copy")
             return array.astype(dtype)
         return array.copy() if copy else array
 
@@ -344,13 +356,22 @@ class Component:
             return
         if not isinstance(value, Component) or value._type.layout.memory != self._array.dtype:
             raise ComponentValueError(f"expected a {self._type.name}, found {value!r:.80}")
+        rows = self._rows(key)
+        array = value._array
+        if value._type.layout.lists:
+            count = self._array[rows].size if array.ndim == 0 else array.size
+            array = private_copy(array.reshape(-1), self._type.fields, count).reshape(
+                array.shape or self._array[rows].shape
+            )
         try:
-            self._array[self._rows(key)] = value._array
+            self._array[rows] = array
         except ValueError as error:
             raise ComponentValueError(f"{error} for {self._type.name}") from None
 
     def _rows(self, key: Any) -> tuple[Any, ...]:
-        rows: tuple[Any, ...] = (*key, ...) if isinstance(key, tuple) else (key, ...)
+        rows: tuple[Any, ...] = key if isinstance(key, tuple) else (key,)
+        if not any(part is Ellipsis for part in rows):
+            rows = (*rows, ...)
         try:
             self._array[rows]
         except IndexError as error:
@@ -363,21 +384,38 @@ class Component:
             return access
         # A field whose name is no attribute, as only a file can describe it.
         f = next((f for f in self._type.fields if f.name == name), None) or self._type.no_field(name)
-        return FieldAccess(f, _as_entity if f.ref else None)
+        return _access_to(f, None)
 
     def __eq__(self, other: object) -> Any:
-        if not isinstance(other, Component) or self._array.dtype != other._array.dtype:
+        if not isinstance(other, Component) or not self._type.agrees_with(other._type):
             return NotImplemented
-        same = np.ones(np.broadcast_shapes(self._array.shape, other._array.shape), bool)
+        ours, theirs = self._array, other._array
+        if self._type.name != other._type.name:
+            return NotImplemented
+        try:
+            shape = np.broadcast_shapes(ours.shape, theirs.shape)
+        except ValueError:
+            raise ComponentValueError(
+                f"expected {self._type.name} of one shape to compare, found {ours.shape} and {theirs.shape}"
+            ) from None
+        same = np.ones(shape, bool)
         for f in self._type.fields:
-            equal = _equal_values(self._array[f.name], other._array[f.name], f)
-            same &= equal.reshape(*same.shape, -1).all(axis=-1)
+            equal = _equal_values(ours[f.name], theirs[f.name], f)
+            same &= equal.all(axis=tuple(range(len(shape), equal.ndim)))
         return same if same.ndim else bool(same)
 
     __hash__ = None  # type: ignore[assignment]
 
+    def __copy__(self) -> Self:
+        array = self._array
+        return self._wrap(private_copy(array.reshape(-1), self._type.fields).reshape(array.shape))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self.__copy__()
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self).from_array, (self._array,)
+        type_ = self._type
+        return _unpickled, (type_.name, type_.version, schema_of(type_.fields), self._array)
 
     def __repr__(self) -> str:
         array = self._array
@@ -391,6 +429,16 @@ class Component:
 
 _set_array = vars(Component)["_array"].__set__
 _set_views = vars(Component)["_views"].__set__
+
+
+def _unpickled(name: str, version: int, schema: list[Any], array: Array) -> Component:
+    """Return a component by the name of its type: of the class defined here, else of a dynamic one."""
+    fields = fields_from_schema(schema, f"a pickled {name}", max_itemsize=MOST_BYTES)
+    type_ = ComponentType(name, version, Layout(fields))
+    cls = registered(name)
+    if cls is None or not cls._type.agrees_with(type_):
+        cls = type_.cls
+    return cls.from_array(array)
 
 
 def _equal_values(left: Array, right: Array, f: Field) -> Array:

@@ -1,11 +1,8 @@
-"""`@component`: an annotated class becomes a component type; and the registry of types by name.
-
-A type is identified by its name, never by its class object, so that a notebook cell that defines it
-can run again.
-"""
+"""`@component`: an annotated class becomes a component type."""
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import sys
 import typing
@@ -13,12 +10,14 @@ from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import Any, ClassVar, TypeVar, dataclass_transform, overload
 
-from pecs_np.ecs.components import RESERVED, Component, ComponentType, FieldAccess, accessors
+from pecs_np.ecs.components import RESERVED, Component, ComponentType, FieldAccess, accessors, component_type
 from pecs_np.ecs.dtypes import MOST_BYTES, Field, Layout, bytes_of, check_name, field_from_annotation
+from pecs_np.ecs.registry import register, registered
 from pecs_np.ecs.values import coerce
 from pecs_np.errors import ComponentDefinitionError, ComponentValueError
+from pecs_np.messages import shown
 
-__all__ = ["component", "make_component", "registered", "registry_version", "unregister"]
+__all__ = ["component", "make_component"]
 
 C = TypeVar("C")
 
@@ -68,7 +67,9 @@ def component(
     scope = sys._getframe(1).f_locals
 
     def decorate(cls: type[Any]) -> type[Component]:
-        return _define(cls, name or cls.__name__, version, transient, scope)
+        return _define(
+            cls, str(getattr(cls, "__name__", "?")) if name is None else name, version, transient, scope
+        )
 
     return decorate if cls is None else decorate(cls)
 
@@ -89,6 +90,13 @@ def make_component(
     >>> Mass()
     Mass(kg=1.0)
     """
+    check_name(name, "the name of a component", ComponentDefinitionError)
+    if not isinstance(annotations, Mapping):
+        raise ComponentDefinitionError(f"expected a mapping of annotations, found {shown(annotations)}")
+    if unknown := set(defaults or ()) - set(annotations):
+        raise ComponentDefinitionError(
+            f"expected defaults of fields, found {shown(sorted(unknown))} for {name}"
+        )
     body = {"__annotations__": dict(annotations), "__module__": __name__, **(defaults or {})}
     return _define(type(name, (), body), name, version, transient, {})
 
@@ -97,6 +105,8 @@ def _define(
     cls: type[Any], name: str, version: int, transient: bool, scope: Mapping[str, Any]
 ) -> type[Component]:
     check_name(name, "the name of a component", ComponentDefinitionError)
+    if not isinstance(cls, type):
+        raise ComponentDefinitionError(f"expected a class to make a component of, found {shown(cls)}")
     if type(version) is not int or not 0 < version < 1 << 32:
         raise ComponentDefinitionError(
             f"expected a version from 1 to {2**32 - 1}, found {version!r} for {name}"
@@ -127,35 +137,45 @@ def _define(
     for f in fields:
         if f.name in defaults:
             try:
-                coerce(defaults[f.name], f, f"the default of {name}.{f.name}")
+                value = coerce(defaults[f.name], f, f"the default of {name}.{f.name}")
             except ComponentValueError as error:
                 raise ComponentDefinitionError(str(error)) from None
+            if value.ndim > (0 if f.variable else len(f.shape)):
+                raise ComponentDefinitionError(
+                    f"expected one value as the default of {name}.{f.name}, found a column"
+                )
     type_ = ComponentType(name, version, Layout(fields), transient, defaults)
     _check_registered(type_)
     built = _rebuilt(cls, type_, {n: w for n, h in hints.items() if (w := _wrapper(h))})
     type_._cls = built
     built._type = type_
-    _register(name, built)
+    register(name, built)
     return built
 
 
 def _hints(cls: type, scope: Mapping[str, Any]) -> dict[str, Any]:
     try:
         hints = typing.get_type_hints(cls, localns=dict(scope), include_extras=True)
-    except NameError as error:
+    except (NameError, AttributeError, SyntaxError, TypeError) as error:
         raise ComponentDefinitionError(
-            f"an annotation of {cls.__name__} names something unknown: {error}",
-            suggestion="import it before the class is defined",
+            f"an annotation of {cls.__name__} cannot be read: {error}",
+            suggestion="check its spelling, and import what it names before the class is defined",
         ) from None
-    own = typing.get_type_hints(Component)
+    own = typing.get_type_hints(Component) if issubclass(cls, Component) else {}
     return {n: h for n, h in hints.items() if n not in own and typing.get_origin(h) is not ClassVar}
 
 
-def _fields(where: str, hints: Mapping[str, Any], scope: Mapping[str, Any]) -> tuple[Field, ...]:
+def _fields(
+    where: str, hints: Mapping[str, Any], scope: Mapping[str, Any], within: tuple[type, ...] = ()
+) -> tuple[Field, ...]:
     def struct(nested: type) -> tuple[Field, ...]:
         if issubclass(nested, Component):
-            return nested._type.fields
-        return _fields(nested.__name__, _hints(nested, scope), scope)
+            return component_type(nested).fields
+        if nested in within:
+            raise ComponentDefinitionError(
+                f"{where}: {nested.__name__} holds itself", suggestion="refer to others by EntityRef"
+            )
+        return _fields(nested.__name__, _hints(nested, scope), scope, (*within, nested))
 
     return tuple(field_from_annotation(n, h, f"{where}.{n}", struct) for n, h in hints.items())
 
@@ -180,50 +200,30 @@ def _rebuilt(cls: type[Any], type_: ComponentType, wrappers: dict[str, Any]) -> 
     bases = tuple(base for base in cls.__bases__ if base is not object)
     if not any(issubclass(base, Component) for base in bases):
         bases = (*bases, Component)
-    built = type(cls.__name__, bases, body)
+    try:
+        built = type(cls.__name__, bases, body)
+    except TypeError as error:
+        raise ComponentDefinitionError(
+            f"{cls.__name__} cannot be a component: {error}", suggestion="derive it from plain classes"
+        ) from None
     for value in body.values():  # zero-argument super() refers to the class by a closure cell
-        function = getattr(value, "__func__", value)
-        for cell in (isinstance(function, FunctionType) and function.__closure__) or ():
-            if cell.cell_contents is cls:
-                cell.cell_contents = built
+        parts = (value.fget, value.fset, value.fdel) if isinstance(value, property) else (value,)
+        for part in parts:
+            function = getattr(part, "__func__", part)
+            for cell in (isinstance(function, FunctionType) and function.__closure__) or ():
+                with contextlib.suppress(ValueError):  # a cell that is filled later
+                    if cell.cell_contents is cls:
+                        cell.cell_contents = built
     return built
 
 
-_registry: dict[str, type[Component]] = {}
-_registry_version = 0
-
-
-def registry_version() -> int:
-    """Return a number that changes whenever a component is defined or forgotten."""
-    return _registry_version
-
-
-def _register(name: str, cls: type[Component] | None) -> None:
-    global _registry_version  # noqa: PLW0603 - the registry is the process's
-    _registry_version += 1
-    if cls is None:
-        _registry.pop(name, None)
-    else:
-        _registry[name] = cls
-
-
 def _check_registered(new: ComponentType) -> None:
-    old = _registry.get(new.name)
-    if old is not None and old._type.version == new.version and not new.agrees_with(old._type):
+    cls = registered(new.name)
+    if cls is None:
+        return
+    old = cls._type
+    if old.version == new.version and not new.agrees_with(old):
         raise ComponentDefinitionError(
-            f"expected {old._type!r} as defined before, found {new!r}",
+            f"expected {old!r} as defined before, found {new!r}",
             suggestion=f"raise its version, or call unregister({new.name!r}) first",
         )
-
-
-def registered(name: str) -> type[Component] | None:
-    """Return the component class defined under *name* in this process, or None."""
-    return _registry.get(name)
-
-
-def unregister(name: str) -> None:
-    """Forget the component class of that name, so that another one can take it.
-
-    Worlds that hold such components keep them.
-    """
-    _register(name, None)

@@ -175,11 +175,11 @@ class Layout:
 
 
 def _leaves(f: Field) -> set[np.dtype[Any]]:
-    if f.variable:
+    if f.variable or f.ref or f.enum:  # not numbers to calculate with
         return {np.dtype(object)}
     if f.fields:
         return {leaf for member in f.fields for leaf in _leaves(member)}
-    return {ENTITY_ID if f.dtype is None else f.dtype}
+    return {np.dtype(object) if f.dtype is None else f.dtype}
 
 
 def bytes_of(field: Field) -> int:
@@ -224,7 +224,8 @@ def field_from_annotation(
     if annotation is str or annotation is bytes:
         return Field(name, variable="str" if annotation is str else "bytes")
     if typing.get_origin(annotation) is list:
-        element = _element(name, typing.get_args(annotation)[0], f"{where}[]", struct)
+        (element_type,) = typing.get_args(annotation) or (list,)
+        element = _element(name, element_type, f"{where}[]", struct)
         found = replace(element, variable="list")
     else:
         found = _element(name, annotation, where, struct)

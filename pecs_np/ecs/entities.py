@@ -7,6 +7,7 @@ books are arrays indexed by slot that start as zeros, which cost nothing until t
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any, Self
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from pecs_np.ecs.arrays import Array, resized
 from pecs_np.ecs.dtypes import EntityRef
 from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn, IdLookup, as_int, as_record
 from pecs_np.errors import DuplicateEntityError, WorldError
+from pecs_np.messages import shown
 
 __all__ = ["Entities", "EntityId", "StableId", "StableIdSource", "StableIndex", "as_stable_ids"]
 
@@ -90,12 +92,14 @@ class StableId(int):
     @classmethod
     def from_uuid(cls, value: UUID) -> Self:
         """Return the stable id with the 128 bits of a UUID."""
+        if not isinstance(value, UUID):
+            raise WorldError(f"expected a UUID, found {shown(value)}")
         return cls(value.int)
 
     @classmethod
     def from_hex(cls, text: str) -> Self:
         """Return the stable id written as 32 hex digits, hyphens allowed."""
-        digits = text.replace("-", "")
+        digits = text.replace("-", "") if isinstance(text, str) else ""
         if len(digits) != 32 or not set(digits.lower()) <= set("0123456789abcdef"):
             raise WorldError(f"expected 32 hex digits, found {text!r:.80}")
         return cls(int(digits, 16))
@@ -116,11 +120,11 @@ class StableId(int):
 
 def as_stable_ids(values: Any) -> Array:
     """Return stable ids, given as a ``STABLE_ID`` array or integers, as a ``STABLE_ID`` array."""
-    if isinstance(values, np.ndarray) and values.dtype == STABLE_ID:
+    if isinstance(values, np.ndarray) and values.dtype == STABLE_ID and values.ndim == 1:
         return values
     if isinstance(values, np.ndarray) and values.dtype.kind not in "iuO":
         raise WorldError(f"expected stable ids, found an array of {values.dtype}")
-    if not isinstance(values, list | tuple | np.ndarray):
+    if not isinstance(values, list | tuple | np.ndarray) or np.ndim(values) != 1:
         raise WorldError(f"expected an array or a list of stable ids, found {values!r:.80}")
     ids = np.empty(len(values), STABLE_ID)
     ids[:] = [as_record(StableId(value)) for value in values]
@@ -311,9 +315,7 @@ class StableIdSource:
         if not self.high:
             self.high = int.from_bytes(os.urandom(8), "little") or 1
         if self.next + count > 1 << 64:
-            # Somebody chose an id near the end of this high half: go on with another one.
-            self.high = (self.high + 0x9E3779B97F4A7C15) % (1 << 64) or 1
-            self.next = 0
+            self._turn_over()
         first = self.high << 64 | self.next
         self.next += count
         return first
@@ -325,8 +327,16 @@ class StableIdSource:
             lows = [low for low, high in last if high == self.high]
         else:
             ids = column.array()
-            lows = [int(ids["lo"][ids["hi"] == self.high].max(initial=0))]
+            own = ids["lo"][ids["hi"] == self.high]
+            lows = [int(own.max())] if len(own) else []
         self.next = max(self.next, 1 + max(lows, default=-1))
+        if self.next == 1 << 64:
+            self._turn_over()
+
+    def _turn_over(self) -> None:
+        """Go on with another high half: somebody chose an id near the end of this one."""
+        self.high = (self.high + 0x9E3779B97F4A7C15) % (1 << 64) or 1
+        self.next = 0
 
 
 class StableIndex:
@@ -334,13 +344,19 @@ class StableIndex:
 
     Entries of despawned entities stay until their level is merged: whoever asks checks that the
     entity found is alive.
+
+    Parameters
+    ----------
+    alive : callable, optional
+        Tells which of an array of entity ids are alive; without it, merging drops none.
     """
 
-    __slots__ = ("_levels", "_recent")
+    __slots__ = ("_alive", "_levels", "_recent")
 
     _MOST_RECENT = 1024
 
-    def __init__(self) -> None:
+    def __init__(self, alive: Callable[[Array], NDArray[np.bool_]] | None = None) -> None:
+        self._alive = alive
         self._levels: list[tuple[IdLookup, Array, Array]] = []
         self._recent: dict[int, int] = {}
 
@@ -366,6 +382,9 @@ class StableIndex:
     def _add_level(self, stable_ids: Array, entities: Array) -> None:
         while self._levels and len(self._levels[-1][1]) < 2 * len(stable_ids):
             _, older_ids, older = self._levels.pop()
+            if self._alive is not None:
+                alive = np.flatnonzero(self._alive(older))
+                older_ids, older = older_ids.take(alive), older.take(alive)
             # Newer entries first: the lookup finds the first of equal ids.
             stable_ids = np.concatenate((stable_ids, older_ids))
             entities = np.concatenate((entities, older))

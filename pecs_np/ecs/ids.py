@@ -172,14 +172,11 @@ class IdColumn:
         return IdColumn(self.dtype, self.runs)
 
     def taken(self) -> IdColumn:
-        """Return the ids for a new owner, which takes the array over if no one else has."""
+        """Return the ids for a new owner, which takes an array over unless it is read-only."""
         if self.runs is not None:
             return IdColumn(self.dtype, self.runs)
-        array = self._array
-        if not array.flags.writeable:
-            return IdColumn(self.dtype, array=array[: self.size].copy())
-        self._array = read_only(array)
-        return IdColumn(self.dtype, array=array[: self.size])
+        array = self._array[: self.size]
+        return IdColumn(self.dtype, array=array if array.flags.writeable else array.copy())
 
     def _settled(self, extra: int = 0) -> Array:
         """Return the array behind the column, holding every id and room for *extra* more."""

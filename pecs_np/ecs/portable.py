@@ -9,6 +9,7 @@ import numpy as np
 
 from pecs_np.ecs.dtypes import MOST_AXES, MOST_NESTED, PORTABLE, Field, axes, bytes_of, check_name
 from pecs_np.errors import InvalidFormatError, LimitExceededError
+from pecs_np.messages import shown
 
 __all__ = ["fields_from_schema", "schema_of"]
 
@@ -54,12 +55,14 @@ def fields_from_schema(entries: Any, where: str, *, max_itemsize: int, _depth: i
     if _depth > MOST_NESTED:
         raise _bad(where, f"at most {MOST_NESTED} nested structs", "more")
     fields: list[Field] = []
+    names: set[str] = set()
     size = 0
     for i, entry in enumerate(entries):
         here = f"{where}[{i}]"
         f = _field_from_schema(entry, here, max_itemsize, _depth)
-        if any(f.name == other.name for other in fields):
+        if f.name in names:
             raise _bad(here, "a field name of its own", f.name)
+        names.add(f.name)
         if f.variable and _depth:
             raise _bad(here, "a fixed-size member of a struct", f.variable)
         fields.append(f)
@@ -145,4 +148,4 @@ def _too_large(where: str, limit: int, found: int) -> LimitExceededError:
 
 
 def _bad(where: str, expected: str, found: object) -> InvalidFormatError:
-    return InvalidFormatError(f"expected {expected}, found {found!r:.80} at {where}")
+    return InvalidFormatError(f"expected {expected}, found {shown(found)} at {where}")

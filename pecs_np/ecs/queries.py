@@ -116,7 +116,8 @@ class Query(Generic[T_co]):
 
     def _chunk(self, table: Table) -> Any:
         wanted, _, _, optional, ids = self._key
-        parts: list[Any] = [read_only(table.entities.array())] if ids else []
+        # A copy of the ids, because they are often kept; columns are live until the next structural change.
+        parts: list[Any] = [read_only(table.entities.array().copy())] if ids else []
         for asked in wanted + optional:
             name, cls = self._storage.resolve(asked)
             parts.append(cls._wrap(table.column(name)) if name in table.columns else None)

@@ -122,6 +122,9 @@ def _name(type_: Any) -> str:
 class Generators(UserDict[str, "np.random.Generator"]):
     """Named NumPy generators that are saved with the world, so that a restarted run draws the same numbers.
 
+    A save holds what a generator draws from, not what it was seeded with, so that a loaded generator
+    refuses to ``spawn`` others: make those with `create`.
+
     Examples
     --------
     >>> from pecs_np import World
@@ -138,6 +141,8 @@ class Generators(UserDict[str, "np.random.Generator"]):
 
     def create(self, name: str, seed: int | None = None) -> np.random.Generator:
         """Return a new generator under *name*, seeded from *seed*, else from the world's seed and the name."""
+        if not isinstance(name, str) or (seed is not None and (not isinstance(seed, int) or seed < 0)):
+            raise WorldError(f"expected a name and a seed of 0 or more, found {name!r} and {seed!r}")
         entropy: Any = seed
         if seed is None and self._source.seeded:
             key = blake2b(name.encode(), digest_size=8).digest()
@@ -172,6 +177,16 @@ class Generators(UserDict[str, "np.random.Generator"]):
     def restore(self, states: Mapping[str, Mapping[str, Any]]) -> None:
         """Set a generator for each of *states*."""
         for name, state in states.items():
-            bit_generator = getattr(np.random, state["bit_generator"])()
+            bit_generator = getattr(np.random, state["bit_generator"])(_unseeded())
             bit_generator.state = state
             self[name] = np.random.Generator(bit_generator)
+
+
+def _unseeded() -> np.random.bit_generator.ISeedSequence:
+    """Return a seed sequence that only stands in until a state is set, and cannot spawn."""
+
+    class Unseeded(np.random.bit_generator.ISeedSequence):
+        def generate_state(self, n_words: int, dtype: Any = np.uint32) -> Any:
+            return np.ones(n_words, dtype)
+
+    return Unseeded()

@@ -15,7 +15,7 @@ from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn, find_duplicate
 from pecs_np.ecs.references import EntityMap, remap
 from pecs_np.ecs.snapshot import Snapshot, SnapshotTable
 from pecs_np.ecs.values import private_copy
-from pecs_np.errors import DuplicateEntityError, WorldError
+from pecs_np.errors import ComponentDefinitionError, DuplicateEntityError, WorldError
 
 if TYPE_CHECKING:
     from pecs_np.ecs.storage import Storage
@@ -34,23 +34,30 @@ def restore(world: World, snapshot: Snapshot, mode: Mode) -> list[IdColumn]:
         raise WorldError(f"expected a Snapshot, found {snapshot!r:.80}", suggestion="call world.snapshot()")
     storage = world._storage
     tables = snapshot.tables
+    met: dict[str, ComponentType] = {}
     for table in (*tables, snapshot.resources) if snapshot.resources else tables:
+        if table.claim.taken:
+            raise WorldError(
+                "expected a snapshot whose arrays are its own, found one that a world has taken over",
+                suggestion="give each world a snapshot.copy()",
+            )
         if not snapshot.sound:
             table.check()
             if table is not snapshot.resources:
                 table.check_ids()
-        if storage.types:
-            for type_ in table.types:
-                storage.check_known(type_)
+        for type_ in table.types:
+            storage.check_known(type_)
+            if not met.setdefault(type_.name, type_).agrees_with(type_):
+                raise ComponentDefinitionError(f"expected one {met[type_.name]!r}, found {type_!r}")
     if not snapshot.sound and (double := find_duplicate([t.stable_ids for t in tables])) is not None:
         raise DuplicateEntityError(f"expected distinct stable ids, found {double:032x} twice")
     if mode == "exact":
         _exact(world, snapshot)
         return [table.entities for table in tables]
-    for table in tables:
-        storage.source.avoid(table.stable_ids)
     if not snapshot.sound:
         Entities.holding([table.entities for table in tables])  # raises where ids are not distinct
+    for table in tables:
+        storage.source.avoid(table.stable_ids)
     entities = [_identify(storage, table, mode) for table in tables]
     old_to_new = EntityMap((t.entities, new) for t, new in zip(tables, entities, strict=True))
     for table, new in zip(tables, entities, strict=True):
@@ -81,12 +88,12 @@ def _exact(world: World, snapshot: Snapshot) -> None:
     storage.changed()
     world.version = snapshot.version
     world.metadata = copy.deepcopy(snapshot.metadata) if snapshot.metadata else {}
-    if storage.source.high:
-        for table in snapshot.tables:
-            storage.source.avoid(table.stable_ids)
     if snapshot.id_source is not None:
         storage.source.high, storage.source.next = snapshot.id_source
         storage.source.seeded = True
+    if storage.source.high:
+        for table in snapshot.tables:
+            storage.source.avoid(table.stable_ids)
     if snapshot.rngs:
         world.rngs.restore(snapshot.rngs)
     if snapshot.resources:
@@ -99,9 +106,8 @@ def _owned(table: SnapshotTable) -> dict[str, Array]:
     for type_ in table.types:
         column = table.columns[type_.name]
         if column.flags.writeable:
-            owned[type_.name] = column.view()
-            # Whoever makes another world from it finds it taken.
-            column.flags.writeable = False
+            owned[type_.name] = column
+            table.claim.taken = True
         else:
             owned[type_.name] = private_copy(column, type_.fields)
     return owned

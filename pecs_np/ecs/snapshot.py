@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pecs_np.ecs.arrays import Array
-from pecs_np.ecs.components import ComponentType
+from pecs_np.ecs.components import ComponentType, component_type
 from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn
 from pecs_np.ecs.values import private_copy
 from pecs_np.errors import ComponentValueError, UnknownFieldError, WorldError
+from pecs_np.messages import shown
 
 __all__ = ["Snapshot", "SnapshotTable", "TableFilter"]
 
 
-@dataclass(slots=True, eq=False)
+class Claim:
+    """Whether a world has taken over the arrays of a table: shared by all tables that have the same arrays."""
+
+    __slots__ = ("taken",)
+
+    def __init__(self) -> None:
+        self.taken = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class SnapshotTable:
     """The entities of one archetype.
 
@@ -38,23 +47,35 @@ class SnapshotTable:
     rows: int
     entities: IdColumn
     stable_ids: IdColumn
-    columns: dict[str, Array]
+    columns: Mapping[str, Array]
+    claim: Claim = field(default_factory=Claim, repr=False)
 
-    def take(self, rows: NDArray[Any]) -> SnapshotTable:
+    def take(self, rows: Any) -> SnapshotTable:
         """Return the given *rows*, as indices or as a mask of shape (rows,), as a table of its own."""
-        if rows.dtype == bool:
-            rows = np.flatnonzero(rows)
+        rows = np.asarray(rows)
+        mask = rows.dtype == bool
+        if rows.ndim != 1 or (
+            rows.shape != (self.rows,) if mask else rows.size and rows.dtype.kind not in "iu"
+        ):
+            raise WorldError(
+                f"expected a mask of shape ({self.rows},) or row numbers, found {rows.dtype} of shape {rows.shape}"
+            )
+        rows = np.flatnonzero(rows) if mask else rows.astype(np.intp)
+        if rows.size and not -self.rows <= rows.min() <= rows.max() < self.rows:
+            raise WorldError(f"expected row numbers below {self.rows}, found {rows.max()}")
         return SnapshotTable(
             self.types,
             len(rows),
             IdColumn(ENTITY_ID, array=self.entities.array().take(rows)),
             IdColumn(STABLE_ID, array=self.stable_ids.array().take(rows)),
-            {name: column.take(rows) for name, column in self.columns.items()},
+            {t.name: _own(self.columns[t.name].take(rows), t) for t in self.types},
         )
 
-    def keep(self, names: Iterable[str]) -> SnapshotTable:
-        """Return the table with only the types of these names."""
-        kept = set(names)
+    def keep(self, types: Any) -> SnapshotTable:
+        """Return the table with only these types, given as classes or names, one or several."""
+        if isinstance(types, str | type):
+            types = (types,)
+        kept = {t if isinstance(t, str) else component_type(t).name for t in types}
         return replace(
             self,
             types=tuple(t for t in self.types if t.name in kept),
@@ -97,7 +118,7 @@ class Snapshot:
 
     A snapshot that a world gives shares the world's memory and shows its later changes, unless it was
     made with ``copy=True``; its arrays are read-only. A snapshot that was read or copied owns its
-    arrays, and the first world made from it takes them over.
+    arrays; the one world made from it takes them over, and then they are that world's.
 
     Attributes
     ----------
@@ -176,7 +197,10 @@ class Snapshot:
             raise WorldError(f"expected a function from SnapshotTable to SnapshotTable, found {keep!r:.80}")
         by_names: dict[tuple[str, ...], list[SnapshotTable]] = {}
         for table in self.tables:
-            if (kept := keep(table)) is not None and kept.rows:
+            kept = keep(table)
+            if kept is not None and not isinstance(kept, SnapshotTable):
+                raise WorldError(f"expected a SnapshotTable or None from the filter, found {shown(kept)}")
+            if kept is not None and kept.rows:
                 by_names.setdefault(tuple(t.name for t in kept.types), []).append(kept)
         tables = tuple(_joined(by_names[names]) for names in sorted(by_names))
         return replace(self, tables=tables, sound=False, cache={})
@@ -208,5 +232,10 @@ def _joined(parts: list[SnapshotTable]) -> SnapshotTable:
         sum(part.rows for part in parts),
         IdColumn(ENTITY_ID, array=np.concatenate([part.entities.array() for part in parts])),
         IdColumn(STABLE_ID, array=np.concatenate([part.stable_ids.array() for part in parts])),
-        {name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns},
+        {t.name: _own(np.concatenate([part.columns[t.name] for part in parts]), t) for t in parts[0].types},
     )
+
+
+def _own(column: Array, type_: ComponentType) -> Array:
+    """Return the new array *column* with lists of its own."""
+    return private_copy(column, type_.fields) if type_.layout.lists else column

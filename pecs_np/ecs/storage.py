@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,9 @@ from numpy.typing import NDArray
 
 from pecs_np.ecs.arrays import Array, read_only, strictly_increasing
 from pecs_np.ecs.components import Component, ComponentType, component_type
-from pecs_np.ecs.definition import registered
 from pecs_np.ecs.entities import Entities, EntityId, StableId, StableIdSource, StableIndex
 from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn, as_int
+from pecs_np.ecs.registry import registered
 from pecs_np.ecs.snapshot import Snapshot, SnapshotTable
 from pecs_np.ecs.tables import Table
 from pecs_np.errors import (
@@ -176,7 +177,7 @@ class Storage:
                     table.size,
                     table.entities.frozen(),
                     table.stable_ids.frozen(),
-                    {name: read_only(table.column(name)) for name in table.names},
+                    MappingProxyType({name: read_only(table.column(name)) for name in table.names}),
                 )
                 for table in self.sorted_tables()
                 if table.size
@@ -251,7 +252,7 @@ class Storage:
     def stable_index(self) -> StableIndex:
         """Return the index of stable ids, built now if this is its first use."""
         if self.index is None:
-            self.index = StableIndex()
+            self.index = StableIndex(self._alive)
             tables = [table for table in self.tables if table.size]
             if tables:
                 self.index.add(
@@ -259,6 +260,10 @@ class Storage:
                     np.concatenate([table.entities.array() for table in tables]),
                 )
         return self.index
+
+    def _alive(self, ids: Array) -> NDArray[np.bool_]:
+        # Not bound to the books of today: an exact restore begins new ones.
+        return self.entities.alive(ids)
 
     def find_stable(self, stable_ids: Array) -> NDArray[np.uint64]:
         """Return the live entity of each of *stable_ids*, shape (n,), or 0."""
@@ -306,7 +311,9 @@ def as_entity_ids(entity: Any) -> tuple[NDArray[np.uint64], bool]:
         return np.array([int(entity)], ENTITY_ID), True
     if isinstance(entity, list | tuple):
         # NumPy would make floats of a list that mixes u64 and Python integers.
-        whole = all(isinstance(e, int | np.integer) and 0 <= e < 1 << 64 for e in entity)
+        whole = all(
+            isinstance(e, int | np.integer) and not isinstance(e, bool) and 0 <= e < 1 << 64 for e in entity
+        )
         entity = np.array(entity, ENTITY_ID) if whole else entity
     ids = np.asarray(entity, object) if isinstance(entity, list | tuple) else np.asarray(entity)
     if ids.size == 0 and ids.ndim == 1:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from pecs_np.ecs.arrays import Array, copy_rows, put_rows, resized
 from pecs_np.ecs.components import ComponentType
 from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn
+from pecs_np.errors import WorldError
 
 __all__ = ["Table"]
 
@@ -73,13 +74,22 @@ class Table:
 
         The caller appends as many ids.
         """
+        self.reserve(count)
+        start, self.size = self.size, self.size + count
+        return slice(start, self.size)
+
+    def reserve(self, count: int) -> None:
+        """Make room for *count* more rows, so that `extend` cannot fail."""
         start, stop = self.size, self.size + count
-        for name, column in self.columns.items():
-            if len(column) < stop:
-                spare = stop // 2 if start else 0
-                self.columns[name] = resized(column, start, stop + spare)
-        self.size = stop
-        return slice(start, stop)
+        try:
+            for name, column in self.columns.items():
+                if len(column) < stop:
+                    spare = stop // 2 if start else 0
+                    self.columns[name] = resized(column, start, stop + spare)
+        except (MemoryError, ValueError):
+            raise WorldError(
+                f"expected memory for {stop} rows of {', '.join(self.names)}, found too little"
+            ) from None
 
     def fill(self, rows: slice, values: dict[str, Array]) -> None:
         """Write *values*, shape () or (n,) each, by type name, to *rows*."""

@@ -1,11 +1,13 @@
 """Values that users give, to arrays of a field's dtype; and arrays checked for bit patterns that are no value.
 
-Nothing is lost on the way in: an integer that does not fit, a text that is too long or a float for an
-integer field is an error, where a NumPy assignment would wrap, cut or truncate in silence.
+An integer that does not fit, a text that is too long, a time that the unit cannot hold or a float for
+an integer field is an error, where a NumPy assignment would wrap, cut or truncate in silence. Only
+floats are rounded, to the precision of their field.
 """
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -13,21 +15,12 @@ import numpy as np
 
 from pecs_np.ecs.arrays import BYTE, Array, copy_rows
 from pecs_np.ecs.dtypes import Field
-from pecs_np.errors import ComponentValueError
+from pecs_np.errors import ComponentValueError, PecsError
+from pecs_np.messages import shown
 
-__all__ = ["assemble", "coerce", "invalid_element", "invalid_value", "private_copy"]
+__all__ = ["assemble", "coerce", "invalid_element", "invalid_value", "own_lists", "private_copy"]
 
-_ACCEPTED = {
-    "b": "b",
-    "i": "iub",
-    "u": "iub",
-    "f": "fiub",
-    "c": "cfiub",
-    "S": "S",
-    "U": "U",
-    "M": "M",
-    "m": "m",
-}
+_ACCEPTED = {"b": "b", "f": "fiub", "c": "cfiub"}
 _LAST_CODE_POINT = 0x10FFFF
 _SURROGATES = (0xD800, 0xDFFF)
 
@@ -48,6 +41,21 @@ def coerce(value: Any, field: Field, where: str) -> Array:
     ComponentValueError
         If *value* has another kind or shape, or does not fit.
     """
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise ComponentValueError(
+            f"expected values for {where}, found masked ones", suggestion="fill them: values.filled(...)"
+        )
+    try:
+        return _coerced(value, field, where)
+    except PecsError:
+        raise
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise ComponentValueError(
+            f"expected values that fit {where}, found {shown(value)}: {error}"
+        ) from None
+
+
+def _coerced(value: Any, field: Field, where: str) -> Array:
     if field.variable == "list":
         return _lists(value, field, where)
     if field.variable:
@@ -66,37 +74,31 @@ def coerce(value: Any, field: Field, where: str) -> Array:
 
 def _scalars(value: Any, field: Field, where: str) -> Array:
     dtype = field.element().base
+    kind = dtype.kind
     if field.ref:
         value = _without_none(value)
-    try:
-        array = np.asarray(value)
-    except ValueError:
-        raise ComponentValueError(
-            f"expected {dtype.str} values of one shape, found a ragged sequence for {where}"
-        ) from None
+    elif kind in "SU":
+        return _fixed_texts(value, dtype, where)
+    elif kind in "Mm":
+        return _times(value, dtype, where)
+    array = np.asarray(value)
     if array.dtype == dtype and not field.enum:
         return array
-    kind = dtype.kind
-    if kind == "U" and array.dtype.kind in "OT":
-        array = _texts(array, str, where).astype(str)
-    elif kind in "Mm" and array.dtype.kind not in "Mm":
-        array = _times(value, dtype, where)
-    elif kind in "iu" and array.dtype.kind == "O":
-        raise _misfit(dtype, "integers beyond 64 bits or other objects", where, field)
-    if array.size == 0 and array.dtype.kind == "f":
-        array = array.astype(dtype)
-    if array.dtype.kind not in _ACCEPTED[kind]:
-        raise _misfit(dtype, f"{array.dtype.str} values", where, field)
-    if kind in "iu" and array.size and array.dtype != dtype:
-        info, low, high = np.iinfo(dtype), array.min(), array.max()
+    whole = array.dtype.kind in "iub"
+    if kind in "iu" and array.dtype.kind in "fO":
+        # NumPy makes floats of a list that mixes large and small integers.
+        exact = np.array(value, object) if isinstance(value, list | tuple) else array
+        whole = exact.dtype == object and all(isinstance(v, int | np.integer) for v in exact.flat)
+        array = exact if whole else array
+    if array.size == 0:
+        return array.astype(dtype)
+    if kind in "iu" and whole:
+        low, high = int(array.min()), int(array.max())
+        info = np.iinfo(dtype)
         if low < info.min or high > info.max:
             raise _misfit(dtype, str(low if low < info.min else high), where, field)
-    elif kind in "SU" and array.dtype.itemsize > dtype.itemsize and array.size:
-        longest = int(np.strings.str_len(array).max())
-        if longest > dtype.itemsize // (4 if kind == "U" else 1):
-            raise _misfit(dtype, f"a text of length {longest}", where, field)
-    elif kind in "Mm" and not _times_fit(array, dtype):
-        raise _misfit(dtype, f"{array.dtype.str} values that are finer or out of range", where, field)
+    elif kind in "iu" or array.dtype.kind not in _ACCEPTED[kind]:
+        raise _misfit(dtype, f"{array.dtype.str} values", where, field)
     with np.errstate(over="ignore"):
         array = array.astype(dtype, copy=False)
     if field.enum and (bad := _not_in(array, field.enum)) is not None:
@@ -104,6 +106,32 @@ def _scalars(value: Any, field: Field, where: str) -> Array:
             f"expected one of {[name for name, _ in field.enum]}, found {array.reshape(-1)[bad]} for {where}"
         )
     return array
+
+
+def _fixed_texts(value: Any, dtype: np.dtype[Any], where: str) -> Array:
+    """Return strings or bytes as an array of fixed length."""
+    array = np.asarray(value) if isinstance(value, np.ndarray | np.generic) else None
+    if array is None or array.dtype.kind in "OT":
+        array = _texts(value, str if dtype.kind == "U" else bytes, where)
+        if array.dtype == object:
+            zero: Any = "\0" if dtype.kind == "U" else b"\0"
+            if any(text.endswith(zero) for text in array.flat):
+                raise ComponentValueError(
+                    f"expected texts without zeros at the end, found some for {where}",
+                    suggestion="a field of any length keeps them: str or bytes without a length",
+                )
+            longest = max(map(len, array.flat), default=0)
+            array = array.astype(f"{dtype.kind}{max(longest, 1)}")
+    if array.dtype.kind != dtype.kind and array.size:
+        raise ComponentValueError(f"expected texts of {dtype.str}, found {array.dtype.str} for {where}")
+    if array.dtype.itemsize > dtype.itemsize and array.size:
+        longest = int(np.strings.str_len(array).max())
+        if longest > dtype.itemsize // (4 if dtype.kind == "U" else 1):
+            raise ComponentValueError(
+                f"expected texts that fit {dtype.str}, found a text of length {longest} for {where}",
+                suggestion="cut it first, or give the field more room",
+            )
+    return array.astype(dtype, copy=False)
 
 
 def _misfit(dtype: np.dtype[Any], found: str, where: str, field: Field) -> ComponentValueError:
@@ -133,24 +161,32 @@ def _without_none(value: Any) -> Any:
 
 
 def _times(value: Any, dtype: np.dtype[Any], where: str) -> Array:
-    """Return texts, datetime objects or None as times."""
-    try:
-        array: Array = np.asarray(value, dtype)
-    except (TypeError, ValueError) as error:
-        raise ComponentValueError(f"expected times of {dtype.str} for {where}: {error}") from None
-    if np.asarray(value).dtype.kind in "iufb":
+    """Return times, texts, datetime objects or None as times, if the unit holds them without loss."""
+    array = np.asarray(value)
+    if array.dtype == dtype:
+        return array
+    if array.size == 0:
+        return array.astype(dtype)
+    if array.dtype.kind not in "MmOU":
         raise ComponentValueError(
-            f"expected times of {dtype.str}, found numbers for {where}",
+            f"expected times of {dtype.str}, found {array.dtype.str} values for {where}",
             suggestion="say their unit: values.astype('M8[s]')",
         )
-    return array
-
-
-def _times_fit(array: Array, dtype: np.dtype[Any]) -> bool:
-    try:
-        return np.array_equal(array.astype(dtype), array, equal_nan=True)
-    except OverflowError:
-        return False
+    with warnings.catch_warnings():
+        # NumPy warns where it drops a time zone.
+        warnings.simplefilter("error")
+        try:
+            natural = array if array.dtype.kind in "Mm" else np.array(value, dtype.kind + "8")
+            times = natural.astype(dtype, casting="same_kind")
+            lossless = np.array_equal(times.astype(natural.dtype), natural, equal_nan=True)
+        except (TypeError, ValueError, OverflowError, UserWarning, DeprecationWarning) as error:
+            raise ComponentValueError(f"expected times of {dtype.str} for {where}: {error}") from None
+    if not lossless:
+        raise ComponentValueError(
+            f"expected times that fit {dtype.str}, found finer or later ones for {where}",
+            suggestion="convert them first: values.astype(...), where the loss is meant",
+        )
+    return times
 
 
 def _structs(value: Any, field: Field, where: str) -> Array:
@@ -162,6 +198,14 @@ def _structs(value: Any, field: Field, where: str) -> Array:
     elif isinstance(value, list) and all(isinstance(row, tuple) for row in value):
         members = list(zip(*value, strict=True)) if value else [[]] * len(field.fields)
         members = [list(column) for column in members]
+    elif isinstance(value, list) and value and not any(isinstance(row, np.ndarray) for row in value):
+        rows = [np.asarray(row) for row in value]
+        if any(row.dtype != dtype or row.ndim for row in rows):
+            raise ComponentValueError(f"expected structs of {dtype.names}, found {shown(value)} for {where}")
+        array = np.empty(len(rows), dtype)
+        for i, row in enumerate(rows):
+            array[i] = row
+        return array
     else:
         array = np.asarray(value)
         if array.dtype == dtype:
@@ -193,29 +237,34 @@ def assemble(fields: tuple[Field, ...], dtype: np.dtype[Any], values: Any, where
         ) from None
     rows: Array = (np.zeros if dtype.hasobject else np.empty)(shape, dtype)
     for f, column in zip(fields, columns, strict=True):
-        rows[f.name] = column
+        if f.variable == "list" and column.ndim < len(shape):
+            rows[f.name] = own_lists(np.broadcast_to(column, shape))
+        else:
+            rows[f.name] = column
     return rows
 
 
 def _texts(value: Any, kind: type, where: str) -> Array:
-    """Return strings or bytes as an object array."""
+    """Return strings or bytes, one or a column, as an object array."""
+    array: Array
     if isinstance(value, kind):
         array = np.empty((), object)
         array[()] = kind(value)
         return array
-    array = np.asarray(value)
-    array = array.astype(object) if array.dtype.kind in "SUT" else np.asarray(value, object)
+    if isinstance(value, list | tuple):
+        # Not by way of NumPy's texts, which drop zeros at the end and are as long as the longest.
+        array = np.fromiter(value, object, len(value))
+    else:
+        array = np.asarray(value).astype(object)
     if set(map(type, array.flat)) <= {kind}:
         return array
     for row, text in enumerate(array.flat):
         if not isinstance(text, kind):
             raise ComponentValueError(
-                f"expected {kind.__name__}, found {text!r:.80} in row {row} for {where}",
+                f"expected {kind.__name__}, found {shown(text)} in row {row} for {where}",
                 suggestion="replace missing values first, such as by an empty text",
             )
-    texts = np.empty(array.size, object)
-    texts[:] = [kind(text) for text in array.flat]
-    return texts.reshape(array.shape)
+    return np.fromiter((kind(text) for text in array.flat), object, array.size).reshape(array.shape)
 
 
 def _lists(value: Any, field: Field, where: str) -> Array:
@@ -228,7 +277,10 @@ def _lists(value: Any, field: Field, where: str) -> Array:
     if isinstance(value, np.ndarray):
         many = value.dtype == object or value.ndim == inner + 1
     else:
-        many = isinstance(value, list | tuple) and any(_depth(v) >= inner for v in value)
+        # Of elements that are arrays themselves, empty ones can only be lists without elements.
+        many = isinstance(value, list | tuple) and any(
+            _depth(v) >= inner or (inner > 1 and isinstance(v, list) and not v) for v in value
+        )
     rows = list(value) if many else [value]
     arrays = []
     for i, row in enumerate(rows):
@@ -273,11 +325,16 @@ def private_copy(column: Array, fields: tuple[Field, ...], count: int | None = N
     copy_rows(copy, column)
     for f in fields:
         if f.variable == "list":
-            lists = np.empty(count, object)
-            for i, value in enumerate(copy[f.name].tolist()):
-                lists[i] = value.copy() if isinstance(value, np.ndarray) else value
-            copy[f.name] = lists
+            copy[f.name] = own_lists(copy[f.name])
     return copy
+
+
+def own_lists(values: Array) -> Array:
+    """Return the object array *values* with a copy of each array in it."""
+    copies = np.empty(values.shape, object)
+    for i, value in enumerate(values.flat):
+        copies.flat[i] = value.copy() if isinstance(value, np.ndarray) else value
+    return copies
 
 
 def invalid_value(rows: Array, fields: tuple[Field, ...]) -> tuple[int, str, str] | None:

@@ -19,6 +19,7 @@ from pecs_np.ecs.restore import Mode, restore
 from pecs_np.ecs.snapshot import Snapshot, TableFilter
 from pecs_np.ecs.storage import Storage, as_entity_ids
 from pecs_np.ecs.validation import Validation, validate
+from pecs_np.ecs.values import private_copy
 from pecs_np.errors import (
     ComponentValueError,
     DuplicateEntityError,
@@ -140,8 +141,9 @@ class World:
         """
         stable_id = StableId(stable_id)
         self._storage.check_free(np.array([as_record(stable_id)], STABLE_ID))
+        entity = self._spawn_one(lambda _: stable_id, components)
         self._storage.source.avoid(IdColumn(STABLE_ID, [(stable_id, 1)]))
-        return self._spawn_one(lambda _: stable_id, components)
+        return entity
 
     def spawn_batch(
         self, *components: Any, count: int | None = None, stable_ids: Any = None
@@ -178,13 +180,15 @@ class World:
                 raise DuplicateEntityError(f"expected distinct stable ids, found {StableId(double)!r} twice")
             self._storage.check_free(given)
         table = self._storage.table(bundle.types)
+        values = bundle.owned(count)
+        table.reserve(count)
         entities = self._storage.entities.allocate(count)
         if given is None:
             stable = IdColumn(STABLE_ID, [(self._storage.source.take(count), count)] if count else ())
         else:
             stable = IdColumn(STABLE_ID, array=given)
             self._storage.source.avoid(stable)
-        self._storage.append(table, entities, stable, bundle.owned(count))
+        self._storage.append(table, entities, stable, values)
         # The table may hold on to the array behind `entities`, so the caller gets one of their own.
         ids = entities.array()
         return ids.copy() if entities.runs is None else ids
@@ -200,10 +204,12 @@ class World:
             If one is named twice.
         """
         ids, _ = as_entity_ids(entity)
-        for table, rows, _ in self._storage.groups(ids):
+        groups = self._storage.groups(ids)
+        for table, rows, _ in groups:
             self._storage.entities.release(table.entities.array().take(rows))
             self._storage.remove_rows(table, rows)
-        self._storage.changed()
+        if groups:
+            self._storage.changed()
 
     def clear(self) -> None:
         """Remove all entities; resources, generators and metadata stay."""
@@ -286,6 +292,8 @@ class World:
         rows = np.empty(len(ids), cls._type.layout.memory)
         for table, at, order in self._storage.groups(ids, distinct=False):
             rows[order] = table.columns[name].take(at)
+        if cls._type.layout.lists:
+            rows = private_copy(rows, cls._type.fields)
         return cls._wrap(rows)
 
     def column(self, type_: Any) -> Array:
@@ -347,7 +355,10 @@ class World:
     def query(self, *types: Any) -> Query[Any]: ...
     def query(self, *types: Any) -> Query[Any]:
         """Return a query for the live columns of *types*: iterate it for one chunk a table. See `Query`."""
-        return Query(self._storage, (types, (), (), (), False))
+        key = (types, (), (), (), False)
+        if not all(type(t) is str or isinstance(t, type) for t in types) or key not in self._storage.matches:
+            self._storage.names(types)
+        return Query(self._storage, key)
 
     def commands(self) -> CommandBuffer:
         """Return the world's buffer of deferred edits, which any thread may record into."""
@@ -421,6 +432,10 @@ class World:
     def merge(self, snapshot: Snapshot) -> NDArray[np.uint64]:
         """Add the entities of *snapshot* as new ones and return their ids: ``restore`` in mode "merge"."""
         return _joined(restore(self, snapshot, "merge"))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return a world of its own with the same entities, resources and generators; no commands."""
+        return self.from_snapshot(self.snapshot(copy=True))
 
     def validate(self) -> Validation:
         """Check every invariant of the world; the result is true if all hold, and lists what does not."""

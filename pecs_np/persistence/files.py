@@ -9,33 +9,43 @@ very pages that it could not write.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pecs_np.errors import PersistenceIOError
+from pecs_np.errors import PecsError, PersistenceIOError
+from pecs_np.messages import shown
 
-__all__ = ["PathLike", "read_file", "replace_file", "reporting", "write_all"]
+__all__ = ["MOST_AT_ONCE", "PathLike", "read_file", "replace_file", "reporting", "write_all"]
 
 Buffer = Any
 PathLike = str | os.PathLike[str]
 
 # Linux writes at most 2 GiB - 4 KiB in one call.
-_MOST_AT_ONCE = 1 << 30
+MOST_AT_ONCE = 1 << 30
 
 
 @contextlib.contextmanager
 def reporting(doing: str, path: PathLike) -> Iterator[None]:
     """Turn an OSError of the block into a `PersistenceIOError` that says what was being done to *path*."""
     try:
-        yield
-    except OSError as error:
-        if isinstance(error, PersistenceIOError):
-            raise
+        name = os.fsdecode(path)
+    except TypeError:
         raise PersistenceIOError(
-            f"{doing} {os.fspath(path)!r} failed: {error.strerror or error}",
-            errno=error.errno,
-            filename=os.fspath(path),
+            f"{doing} a file failed: expected a path, found {shown(path)}",
+            suggestion="pass a str, a pathlib.Path or an open file",
+        ) from None
+    try:
+        yield
+    except PecsError:
+        raise
+    except (OSError, ValueError) as error:
+        raise PersistenceIOError(
+            f"{doing} {name!r} failed: {getattr(error, 'strerror', None) or error}",
+            errno=getattr(error, "errno", None),
+            filename=name,
         ) from error
 
 
@@ -50,7 +60,7 @@ def write_all(descriptor: int, buffers: Sequence[Buffer]) -> None:
     for buffer in buffers:
         view = memoryview(buffer).cast("B")
         while view:
-            view = view[os.write(descriptor, view[:_MOST_AT_ONCE]) :]
+            view = view[os.write(descriptor, view[:MOST_AT_ONCE]) :]
 
 
 def replace_file(
@@ -72,10 +82,13 @@ def replace_file(
     PersistenceIOError
         If the system refuses; the old file is untouched.
     """
-    target = os.path.realpath(path)
-    directory = os.path.dirname(target)
-    temporary = _temporary(directory)
     with reporting("saving to", path):
+        name = os.fsdecode(path)
+        if name.endswith(os.sep) or not name:
+            raise IsADirectoryError(errno.EISDIR, "it names a folder")
+        target = os.path.realpath(name)
+        directory = os.path.dirname(target)
+        temporary = _temporary(directory)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _binary(), 0o666)
         try:
             try:
@@ -83,7 +96,7 @@ def replace_file(
                     _keep_mode(descriptor, os.stat(target).st_mode)
                 write_all(descriptor, buffers)
                 if durable:
-                    os.fsync(descriptor)
+                    _flush(descriptor)
             finally:
                 os.close(descriptor)
             if backup:
@@ -108,7 +121,19 @@ def _binary() -> int:
 
 def _keep_mode(descriptor: int, mode: int) -> None:
     if hasattr(os, "fchmod"):
-        os.fchmod(descriptor, mode & 0o7777)
+        # Some file systems have no modes; the content matters more.
+        with contextlib.suppress(PermissionError):
+            os.fchmod(descriptor, mode & 0o7777)
+
+
+def _flush(descriptor: int) -> None:
+    """Flush a file to the disk; on macOS that takes more than fsync."""
+    try:
+        import fcntl  # noqa: PLC0415 - not on Windows
+
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)  # type: ignore[attr-defined, unused-ignore]
+    except (ImportError, AttributeError, OSError):
+        os.fsync(descriptor)
 
 
 def _back_up(target: str) -> None:
@@ -118,6 +143,9 @@ def _back_up(target: str) -> None:
         os.link(target, link)
     except FileNotFoundError:
         return
+    except OSError:
+        # A file system without hard links.
+        shutil.copy2(target, link)
     try:
         os.replace(link, f"{target}.bak")
     finally:
@@ -132,5 +160,9 @@ def _flush_directory(directory: str) -> None:
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems do not flush directories; they flush renames by themselves.
+        if error.errno != errno.EINVAL:
+            raise
     finally:
         os.close(descriptor)

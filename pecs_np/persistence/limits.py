@@ -26,7 +26,7 @@ class Limits:
     total_size : int
         Bytes of all sections, unpacked.
     ratio : int
-        How many times larger than the file the sections may be unpacked; anything up to 1 GiB is
+        How many times larger than the file the sections may be unpacked; anything up to 16 GiB is
         allowed, because the ids of freshly spawned entities pack into nothing.
 
     Examples

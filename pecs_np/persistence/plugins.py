@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -9,7 +10,8 @@ from typing import Any, Protocol
 
 from pecs_np.ecs.snapshot import Snapshot
 from pecs_np.ecs.world import World
-from pecs_np.errors import InvalidFormatError, PersistenceIOError
+from pecs_np.errors import InvalidFormatError, PersistenceError, PersistenceIOError
+from pecs_np.messages import shown
 from pecs_np.persistence.files import PathLike, read_file
 from pecs_np.persistence.filters import without_transient
 
@@ -71,15 +73,10 @@ class PersistencePlugin(ABC):
         PersistenceIOError
             If the writer fails.
         """
+        if not isinstance(world, World):
+            raise PersistenceError(f"expected a World, found {shown(world)}")
         for buffer in self.encode(without_transient(world.snapshot())):
-            view = memoryview(buffer).cast("B")
-            while view:
-                try:
-                    written = writer.write(view)
-                except OSError as error:
-                    raise PersistenceIOError(f"writing to {writer!r:.80} failed: {error}") from error
-                # Only unbuffered files say that they took less.
-                view = view[written if isinstance(written, int) else len(view) :]
+            _write_whole(writer, memoryview(buffer).cast("B"))
 
     def load(self, reader: Reader) -> World:
         """Return the world that *reader* gives, which is read to its end.
@@ -92,12 +89,28 @@ class PersistencePlugin(ABC):
         return world_made_by().from_snapshot(self.decode(*read_stream(reader)))
 
 
+def _write_whole(writer: Writer, view: memoryview) -> None:
+    while view:
+        try:
+            written = writer.write(view)
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise PersistenceIOError(
+                f"writing to {shown(writer)} failed: {error}", suggestion="open the file with 'wb'"
+            ) from error
+        # Only raw files say that they took less; None means that they would have to wait.
+        if written == 0 or (written is None and isinstance(writer, io.RawIOBase)):
+            raise PersistenceIOError(
+                f"writing to {shown(writer)} failed: it takes no more", suggestion="use a blocking file"
+            )
+        view = view[written if isinstance(written, int) else len(view) :]
+
+
 def read_stream(reader: Reader) -> tuple[Any, str]:
     """Return all that *reader* still gives, and its name for messages."""
     name = str(getattr(reader, "name", "<stream>"))
     try:
         data = reader.read()
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise PersistenceIOError(f"reading from {name} failed: {error}") from error
     if isinstance(data, str):
         raise InvalidFormatError(

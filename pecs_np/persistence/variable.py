@@ -34,7 +34,12 @@ def encode(column: Array, field: Field, where: str) -> tuple[NDArray[np.uint64],
         dtype = field.element().base
         shown = f"(n, {', '.join(map(str, field.shape))})" if field.shape else "(n,)"
         for row, value in enumerate(objects):
-            if not isinstance(value, np.ndarray) or value.dtype != dtype or value.shape[1:] != field.shape:
+            if (
+                not isinstance(value, np.ndarray)
+                or value.dtype != dtype
+                or value.shape[1:] != field.shape
+                or not value.ndim
+            ):
                 raise _misfit(value, f"an array of {dtype}, shape {shown}", row, where)
         flat, ends = concatenated(objects, dtype)
         return _offsets(ends), flat

@@ -62,8 +62,8 @@ from pecs_np.persistence.limits import Limits
 
 __all__ = ["decode"]
 
-# Raw bytes that are always allowed, however small the file.
-_GENEROUS = 1 << 30
+# Raw bytes that are always allowed, however small the file: a thousand million ids in a run cost nothing.
+_GENEROUS = 1 << 34
 
 _NO_IDS = np.empty(0, STABLE_ID)
 # first u128 as two halves, count
@@ -111,7 +111,7 @@ def decode(source: Source, limits: Limits) -> Snapshot:
     reader = _Columns(source)
     tables: list[SnapshotTable] = []
     resources = None
-    unfinished: list[tuple[SnapshotTable, int, list[_Part]]] = []
+    unfinished: list[tuple[dict[str, Array], int, list[_Part]]] = []
     first = 1
     for table_rows, indices, role in schema.tables:
         own = tuple([types[t] for t in indices])
@@ -123,7 +123,7 @@ def decode(source: Source, limits: Limits) -> Snapshot:
             tables.append(table)
             first += table_rows
         else:
-            resources = table = SnapshotTable(own, 1, IdColumn(ENTITY_ID), IdColumn(STABLE_ID), columns)
+            resources = SnapshotTable(own, 1, IdColumn(ENTITY_ID), IdColumn(STABLE_ID), columns)
         for index, type_ in zip(indices, own, strict=True):
             part = next(parts)
             layout = type_.layout
@@ -131,14 +131,14 @@ def decode(source: Source, limits: Limits) -> Snapshot:
                 columns[type_.name] = reader.rows(part, layout.disk)
             else:
                 more = [next(parts) for _ in range(2 * len(layout.variable))]
-                unfinished.append((table, index, [part, *more]))
+                unfinished.append((columns, index, [part, *more]))
     if (double := find_duplicate([table.stable_ids for table in tables])) is not None:
         raise CorruptedDataError(f"expected distinct stable ids, found {double:032x} twice in {source.name}")
     if unfinished:
         mapped = _mapping(tables, source.name)
-        for table, index, read in unfinished:
+        for columns, index, read in unfinished:
             described = schema.types[index]
-            table.columns[described.name] = reader.column(types[index], described, read, mapped)
+            columns[described.name] = reader.column(types[index], described, read, mapped)
     if len(tables) > 1:
         tables.sort(key=lambda table: [t.name for t in table.types])
     metadata = copy.deepcopy(schema.metadata) if schema.metadata else {}
@@ -203,10 +203,11 @@ def _check_directory(source: Source, head: Head, expected: tuple[_Expected, ...]
             f"expected a section of {KIND_NAMES[missing.kind]} for table {missing.table}, found the end in"
             f" {source.name}"
         )
-    if total > limits.total_size or total > max(_GENEROUS, limits.ratio * source.size):
+    allowed = min(limits.total_size, max(_GENEROUS, limits.ratio * source.size))
+    if total > allowed:
         raise LimitExceededError(
-            f"expected at most {limits.total_size} bytes in all sections and {limits.ratio} times the"
-            f" file, found {total} in {source.name}",
+            f"expected at most {allowed} bytes in all sections ({limits.ratio} times the file), found"
+            f" {total} in {source.name}",
             suggestion="pass larger Limits if you trust where it comes from",
         )
 

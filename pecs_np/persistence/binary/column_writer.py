@@ -105,7 +105,8 @@ def encode(snapshot: Snapshot) -> list[Any]:
                 mapped = EntityMap((t.entities, t.stable_ids) for t in snapshot.tables)
             entries += _mixed_sections(column, type_, number, index, mapped or _unmapped)
     schema = write_schema(snapshot, plan.types_json, tuple(announced))
-    frame = _frame(plan, schema, tuple([key for key, _ in entries]), snapshot.entity_count)
+    make = _frame if len(schema) <= _SMALL else _frame.__wrapped__
+    frame = make(plan, schema, tuple([key for key, _ in entries]), snapshot.entity_count)
     _prepare(snapshot, [tables[place] for place, _ in plan.order], frame, entries)
     return frame.filled([stored for _, stored in entries])
 

@@ -128,7 +128,7 @@ class Source(Protocol):
         ...
 
 
-@functools.cache
+@functools.lru_cache(maxsize=4096)
 def type_id(name: str) -> bytes:
     """Return a component's type id: BLAKE2b-128 of its name, the bytes of a little-endian u128.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -11,10 +12,11 @@ import numpy as np
 from pecs_np.ecs.arrays import BYTE, Array
 from pecs_np.ecs.snapshot import Snapshot
 from pecs_np.errors import InvalidFormatError, PersistenceError
+from pecs_np.messages import shown
 from pecs_np.persistence.binary.column_reader import decode
 from pecs_np.persistence.binary.column_writer import encode
 from pecs_np.persistence.binary.framing import VERSION
-from pecs_np.persistence.files import PathLike, reporting
+from pecs_np.persistence.files import MOST_AT_ONCE, PathLike, reporting
 from pecs_np.persistence.limits import Limits
 from pecs_np.persistence.plugins import PersistencePlugin
 
@@ -48,10 +50,10 @@ class BytesSource:
 class FileSource:
     """A save on disk. Columns are read straight into their arrays."""
 
-    def __init__(self, descriptor: int, path: PathLike) -> None:
-        self._descriptor = descriptor
-        self.size = os.fstat(descriptor).st_size
-        self.name = os.fspath(path)
+    def __init__(self, file: io.FileIO, path: PathLike) -> None:
+        self._file = file
+        self.size = os.fstat(file.fileno()).st_size
+        self.name = os.fsdecode(path)
 
     def read(self, offset: int, size: int) -> bytes:
         return self.array(offset, size).tobytes()
@@ -59,17 +61,17 @@ class FileSource:
     def array(self, offset: int, size: int) -> Array:
         data = np.empty(size, BYTE)
         view = data.data
-        while view:
-            with reporting("reading", self.name):
-                os.lseek(self._descriptor, offset, os.SEEK_SET)
-                count = os.readv(self._descriptor, [view[: 1 << 30]])
-            if not count:
-                raise PersistenceError(
-                    f"expected {self.size} bytes, found the end at byte {offset} of {self.name}",
-                    suggestion="another program changed the file while it was read",
-                )
-            view = view[count:]
-            offset += count
+        with reporting("reading", self.name):
+            self._file.seek(offset)
+            while view:
+                count = self._file.readinto(view[:MOST_AT_ONCE])
+                if not count:
+                    raise PersistenceError(
+                        f"expected {self.size} bytes, found the end at byte {offset + size - len(view)} of"
+                        f" {self.name}",
+                        suggestion="another program changed the file while it was read",
+                    )
+                view = view[count:]
         return data
 
 
@@ -92,7 +94,9 @@ class BinaryPlugin(PersistencePlugin):
     """
 
     def __init__(self, *, limits: Limits | None = None) -> None:
-        self.limits = limits or Limits()
+        self.limits = Limits() if limits is None else limits
+        if not isinstance(self.limits, Limits):
+            raise PersistenceError(f"expected Limits, found {shown(limits)}")
 
     def encode(self, snapshot: Snapshot) -> Sequence[Any]:
         """Return *snapshot* as the buffers of a save; large columns are views of its memory."""
@@ -105,11 +109,9 @@ class BinaryPlugin(PersistencePlugin):
     def decode_file(self, path: PathLike) -> Snapshot:
         """Return the snapshot that the file *path* holds, read straight into columns."""
         with reporting("opening", path):
-            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-        try:
-            return decode(FileSource(descriptor, path), self.limits)
-        finally:
-            os.close(descriptor)
+            file = io.FileIO(path)
+        with file:
+            return decode(FileSource(file, path), self.limits)
 
     def format_name(self) -> str:
         """Return ``"binary"``."""

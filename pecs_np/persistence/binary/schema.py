@@ -13,22 +13,26 @@ import numpy as np
 import orjson
 
 from pecs_np.ecs.components import ComponentType
-from pecs_np.ecs.definition import registered, registry_version
 from pecs_np.ecs.dtypes import Layout
 from pecs_np.ecs.portable import fields_from_schema, schema_of
+from pecs_np.ecs.registry import registered, registry_version
 from pecs_np.ecs.resources import BIT_GENERATORS, STABLE_IDS
 from pecs_np.ecs.snapshot import Snapshot
 from pecs_np.errors import (
     ComponentDefinitionError,
     InvalidFormatError,
+    LimitExceededError,
     PersistenceError,
     UnsupportedVersionError,
 )
+from pecs_np.messages import shown
+from pecs_np.persistence.limits import Limits
 from pecs_np.version import __version__
 
 __all__ = ["Schema", "TableSchema", "read_schema", "resolve_types", "types_json", "write_schema"]
 
 _DEEPEST = 100
+_PHILOX_BUFFER, _MT19937_WORDS = 4, 624
 _CACHED_SIZE = 1 << 16
 
 
@@ -96,7 +100,18 @@ def write_schema(snapshot: Snapshot, types: bytes, tables: tuple[TableSchema, ..
         if snapshot.id_source is not None:
             states[STABLE_IDS] = _id_state(*snapshot.id_source)
         rngs = orjson.dumps(states, option=orjson.OPT_SORT_KEYS)
-    return _document(snapshot.version, metadata, rngs, types, tables)
+    version = snapshot.version
+    if type(version) is not int or not 0 < version < 1 << 32:
+        raise PersistenceError(f"expected a world version from 1 to {2**32 - 1}, found {version!r}")
+    large = len(metadata) + len(rngs) + len(types) > _CACHED_SIZE
+    write = _document.__wrapped__ if large else _document
+    document = write(version, metadata, rngs, types, tables)
+    if len(document) > Limits().schema_size:
+        raise LimitExceededError(
+            f"expected at most {Limits().schema_size} bytes of schema, found {len(document)}",
+            suggestion="keep large data in components, not in metadata",
+        )
+    return document
 
 
 @functools.lru_cache(maxsize=64)
@@ -303,6 +318,10 @@ def _read_rngs(states: Any, where: str) -> tuple[dict[str, dict[str, Any]], tupl
             generator.state = found
         except (ValueError, TypeError, OverflowError) as error:
             raise InvalidFormatError(f"expected the state of a {kind}: {error} in {here}") from None
+        # NumPy does not check these, and reads beyond its memory.
+        at = found.get("buffer_pos", 0), found["state"].get("pos", 0)
+        if at[0] > _PHILOX_BUFFER or at[1] > _MT19937_WORDS:
+            raise _bad("a position within the generator's buffer", at, here)
         rngs[name] = found
     source = rngs.pop(STABLE_IDS, None)
     if source is None:
@@ -337,4 +356,4 @@ def _integer(value: Any, bits: int, where: str) -> int:
 
 
 def _bad(expected: str, found: object, where: str) -> InvalidFormatError:
-    return InvalidFormatError(f"expected {expected}, found {found!r:.80} in the schema of {where}")
+    return InvalidFormatError(f"expected {expected}, found {shown(found)} in the schema of {where}")

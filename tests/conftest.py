@@ -1,0 +1,40 @@
+"""Fixtures for all tests: the reference format, and components that are forgotten when a test ends."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+from pecs_np import make_component, unregister
+
+
+def _load_reference():
+    path = Path(__file__).with_name("reference_format.py")
+    spec = importlib.util.spec_from_file_location("pecs_reference_format", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def reference():
+    """The independent reader and writer of the binary format."""
+    return sys.modules.get("pecs_reference_format") or _load_reference()
+
+
+@pytest.fixture
+def define():
+    """`make_component`, whose components the process forgets when the test ends."""
+    names = []
+
+    def make(name, annotations, **options):
+        names.append(name)
+        return make_component(name, annotations, **options)
+
+    yield make
+    for name in names:
+        unregister(name)
