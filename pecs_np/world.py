@@ -6,9 +6,12 @@ import os
 from typing import Any, Self
 
 from pecs_np.ecs import world as ecs
+from pecs_np.ecs.restore import restore
 from pecs_np.errors import PluginNotFoundError
 from pecs_np.messages import shown
-from pecs_np.persistence.binary.plugin import BinaryPlugin
+from pecs_np.persistence.binary.column_reader import decode
+from pecs_np.persistence.binary.column_writer import encode
+from pecs_np.persistence.binary.plugin import BinaryPlugin, BytesSource
 from pecs_np.persistence.files import PathLike, replace_file
 from pecs_np.persistence.filters import without_transient
 from pecs_np.persistence.plugins import PersistencePlugin, read_stream, world_made_by
@@ -76,7 +79,7 @@ class World(ecs.World):  # noqa: D101 - it has the docstring of its base
 
     def to_bytes(self) -> bytes:
         """Return the world in the binary format. Equal worlds give equal bytes."""
-        return b"".join(_BINARY.encode(without_transient(self.snapshot())))
+        return b"".join(encode(without_transient(self._snapshot())))
 
     @classmethod
     def load(cls, path: PathLike) -> Self:
@@ -112,7 +115,9 @@ class World(ecs.World):  # noqa: D101 - it has the docstring of its base
     @classmethod
     def from_bytes(cls, data: Any) -> Self:
         """Return the world that the bytes-like *data* holds in the binary format; see `load`."""
-        return cls.from_snapshot(_BINARY.decode(data))
+        world = cls()
+        restore(world, decode(BytesSource(data, "<bytes>"), _BINARY.limits), "exact")
+        return world
 
 
 def _check_plugin(plugin: Any) -> None:

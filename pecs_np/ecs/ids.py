@@ -21,6 +21,7 @@ __all__ = [
     "MOST_RUNS",
     "RUN",
     "STABLE_ID",
+    "ColumnLookup",
     "IdColumn",
     "IdLookup",
     "as_int",
@@ -37,6 +38,8 @@ RUN = np.dtype([("first", STABLE_ID), ("count", "<u8")])
 _MASK = (1 << 64) - 1
 # Beyond this many runs an array is simpler and not much larger.
 MOST_RUNS = 64
+# A column of runs with more ids than this is searched run by run.
+_LONG = 1 << 14
 
 
 def _fill(target: Array, first: int) -> None:
@@ -302,21 +305,66 @@ class IdLookup:
         return ids["lo"] + _mixed(high, self._salt)
 
 
+class ColumnLookup:
+    """Finds the positions of stable ids in columns end to end; long runs are not expanded.
+
+    Parameters
+    ----------
+    columns : sequence of IdColumn
+    """
+
+    __slots__ = ("_lookup", "_positions", "_runs")
+
+    def __init__(self, columns: Sequence[IdColumn]) -> None:
+        self._runs: list[tuple[int, int, int]] = []
+        arrays = [_EMPTY[STABLE_ID]]
+        positions = [np.empty(0, np.intp)]
+        start = 0
+        for column in columns:
+            if column.runs is not None and column.size > _LONG:
+                at = start
+                for first, count in column.runs:
+                    self._runs.append((first, count, at))
+                    at += count
+            else:
+                arrays.append(column.array())
+                positions.append(np.arange(start, start + column.size))
+            start += column.size
+        self._lookup = IdLookup(np.concatenate(arrays))
+        self._positions = np.concatenate(positions)
+
+    def find(self, ids: Array) -> NDArray[np.intp]:
+        """Return the position of each of *ids*, shape (k,), or -1 where it is in no column."""
+        place = self._lookup.find(ids)
+        found = np.where(place < 0, -1, self._positions[place]) if len(self._positions) else place
+        for first, count, position in self._runs:
+            low, high = as_record(first)
+            offset = ids["lo"] - np.uint64(low)
+            above = ids["hi"] - np.uint64(high) - (ids["lo"] < low)
+            inside = (above == 0) & (offset < np.uint64(count))
+            found[inside] = offset[inside].astype(np.intp) + position
+        return found
+
+
 def find_duplicate(columns: Iterable[IdColumn]) -> int | None:
     """Return a stable id that stands twice in *columns*, or None."""
     parts = [column for column in columns if column.size]
     if len(parts) == 1 and parts[0].runs is not None and len(parts[0].runs) == 1:
         return None
-    runs: list[tuple[int, int]] = []
-    for column in parts:
-        if column.runs is None:
-            return IdLookup(np.concatenate([part.array() for part in parts])).duplicate()
-        runs += column.runs
-    runs.sort()
+    runs = sorted([run for column in parts for run in column.runs or ()])
     for (first, count), (following, _) in pairwise(runs):
         if first + count > following:
             return following
-    return None
+    arrays = [column.array() for column in parts if column.runs is None]
+    if not arrays:
+        return None
+    ids = np.concatenate(arrays)
+    if (double := IdLookup(ids).duplicate()) is not None:
+        return double
+    again = np.flatnonzero(
+        ColumnLookup([column for column in parts if column.runs is not None]).find(ids) >= 0
+    )
+    return as_int(ids[again[0]]) if len(again) else None
 
 
 def as_int(record: Any) -> int:

@@ -45,7 +45,7 @@ def restore(world: World, snapshot: Snapshot, mode: Mode) -> list[IdColumn]:
             table.check()
             if table is not snapshot.resources:
                 table.check_ids()
-        for type_ in table.types:
+        for type_ in table.types if storage.types or not snapshot.sound else ():
             storage.check_known(type_)
             if not met.setdefault(type_.name, type_).agrees_with(type_):
                 raise ComponentDefinitionError(f"expected one {met[type_.name]!r}, found {type_!r}")
@@ -76,7 +76,7 @@ def _exact(world: World, snapshot: Snapshot) -> None:
             suggestion="use World.from_snapshot, or mode 'merge' or 'overwrite'",
         )
     entities = Entities.holding([table.entities for table in snapshot.tables])
-    if storage.tables:
+    if storage.tables or storage.index is not None:
         storage.clear()
     storage.entities = entities
     itself = None if snapshot.sound else EntityMap((t.entities, t.entities) for t in snapshot.tables)

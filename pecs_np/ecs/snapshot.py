@@ -28,7 +28,7 @@ class Claim:
         self.taken = False
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class SnapshotTable:
     """The entities of one archetype.
 
@@ -197,7 +197,7 @@ class Snapshot:
             raise WorldError(f"expected a function from SnapshotTable to SnapshotTable, found {keep!r:.80}")
         by_names: dict[tuple[str, ...], list[SnapshotTable]] = {}
         for table in self.tables:
-            kept = keep(table)
+            kept = keep(replace(table))
             if kept is not None and not isinstance(kept, SnapshotTable):
                 raise WorldError(f"expected a SnapshotTable or None from the filter, found {shown(kept)}")
             if kept is not None and kept.rows:

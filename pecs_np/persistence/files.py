@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -145,6 +144,8 @@ def _back_up(target: str) -> None:
         return
     except OSError:
         # A file system without hard links.
+        import shutil  # noqa: PLC0415 - slow to import, and seldom needed
+
         shutil.copy2(target, link)
     try:
         os.replace(link, f"{target}.bak")

@@ -114,14 +114,14 @@ def test_class_variables_methods_and_properties_stay_and_are_no_fields():
             return cls(0.0)
 
         @staticmethod
-        def helper():
+        def seven():
             return 7
 
         def is_persistent(self):
             return self.x > 0
 
     assert A._type.names == ("x",)
-    assert (A.unit, A().scaled, A.origin().x, A.helper()) == ("m", 6.0, 0.0, 7)
+    assert (A.unit, A().scaled, A.origin().x, A.seven()) == ("m", 6.0, 0.0, 7)
     assert A([1, -1]).is_persistent().tolist() == [True, False]
     assert A([1, 2]).scaled.tolist() == [3, 6]
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import FrozenInstanceError, asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import pecs_np
 from pecs_np import BinaryPlugin, LimitExceededError, Limits, World, component
+
+ROOT = Path(pecs_np.__file__).parents[1]
 
 
 @component
@@ -68,6 +74,37 @@ def test_rows_beyond_any_memory_are_refused_before_anything_is_allocated(referen
 def test_a_save_larger_than_the_ratio_alone_would_allow_is_no_trouble_below_a_gibibyte(reference):
     data = reference.make([], [{"runs": [(1, 1 << 20)]}]).to_bytes()
     assert len(World.from_bytes(data)) == 1 << 20
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a limit on memory that the system keeps to")
+@pytest.mark.parametrize("form", ["many runs", "a run and an id", "a run and a reference"])
+def test_a_small_file_that_promises_a_thousand_million_ids_does_not_eat_all_memory(reference, form):
+    save = {
+        "many runs": lambda: reference.make([], [{"runs": [(1 + (i << 40), 10**7) for i in range(100)]}]),
+        "a run and an id": lambda: reference.make(
+            [("LimitedForeign", 1, [])],
+            [{"runs": [(9, 10**9)]}, {"ids": [5, 1, 7], "columns": {"LimitedForeign": b""}}],
+        ),
+        "a run and a reference": lambda: reference.make(
+            [("LimitedForeign", 1, [{"name": "to", "ref": True}])],
+            [{"runs": [(9, 10**9)]}, {"ids": [5], "columns": {"LimitedForeign": b"\x09" + bytes(15)}}],
+        ),
+    }[form]()
+    data = save.to_bytes()
+    assert len(data) < 4000
+    code = """
+import resource, sys
+import pecs_np
+resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+try:
+    pecs_np.World.from_bytes(sys.stdin.buffer.read())
+except pecs_np.PecsError:
+    pass
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=data, capture_output=True, cwd=ROOT, check=False
+    )
+    assert done.returncode == 0, done.stderr.decode()[-300:]
 
 
 def test_default_limits_hold_for_plugins_and_never_change():

@@ -123,6 +123,21 @@ def test_a_failing_writer_is_an_error_of_the_library(world):
         BinaryPlugin().save(world, Broken())
 
 
+def test_a_writer_that_takes_nothing_is_an_error_and_no_endless_loop(world):
+    with pytest.raises(PersistenceIOError, match="takes no more"):
+        BinaryPlugin().save(world, Sipping(0))
+
+
+def test_closed_files_and_files_for_text_are_errors_of_the_library(world):
+    closed = io.BytesIO()
+    closed.close()
+    for file in (closed, io.StringIO()):
+        with pytest.raises(PersistenceIOError):
+            BinaryPlugin().save(world, file)
+    with pytest.raises(PersistenceIOError):
+        BinaryPlugin().load(closed)
+
+
 def test_a_failing_reader_is_an_error_of_the_library():
     with pytest.raises(PersistenceIOError, match="Input/output"):
         BinaryPlugin().load(Broken())

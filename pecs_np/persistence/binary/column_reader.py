@@ -22,8 +22,8 @@ from pecs_np.ecs.ids import (
     MOST_RUNS,
     RUN,
     STABLE_ID,
+    ColumnLookup,
     IdColumn,
-    IdLookup,
     as_int,
     expand_runs,
     find_duplicate,
@@ -50,6 +50,7 @@ from pecs_np.persistence.binary.framing import (
     SKIPPABLE,
     STABLE_IDS,
     VALUES,
+    ZEROS,
     Head,
     Section,
     Source,
@@ -65,7 +66,6 @@ __all__ = ["decode"]
 # Raw bytes that are always allowed, however small the file: a thousand million ids in a run cost nothing.
 _GENEROUS = 1 << 34
 
-_NO_IDS = np.empty(0, STABLE_ID)
 # first u128 as two halves, count
 _RUN = struct.Struct("<QQQ")
 
@@ -220,7 +220,7 @@ def _read_sections(source: Source, head: Head) -> list[_Part]:
     parts: list[_Part] = []
     for place, section in enumerate(head.sections):
         kind, _, _, _, _, _, offset, stored_size, _, crc, _ = section
-        if offset > end and any(source.read(end, offset - end)):
+        if offset > end and source.read(end, offset - end) != ZEROS[: offset - end]:
             raise CorruptedDataError(
                 f"expected zero bytes, found others at byte {end} of {source.name}",
                 suggestion="load a backup",
@@ -397,12 +397,12 @@ class _Columns:
 
 def _mapping(tables: list[SnapshotTable], name: str) -> Mapped:
     """Return the function that turns stable ids into entity ids, made ready when first called."""
-    lookup: IdLookup | None = None
+    lookup: ColumnLookup | None = None
 
     def mapped(references: Array) -> Array:
         nonlocal lookup
         if lookup is None:
-            lookup = IdLookup(np.concatenate([table.stable_ids.array() for table in tables] or [_NO_IDS]))
+            lookup = ColumnLookup([table.stable_ids for table in tables])
         flat = references.reshape(-1)
         # Entities are numbered from 1 in the order of the file.
         found = lookup.find(flat) + 1

@@ -76,8 +76,9 @@ def encode(snapshot: Snapshot) -> list[Any]:
         If a column holds what no reader would accept.
     """
     if not snapshot.metadata and (prepared := snapshot.cache.get("binary")) is not None:
-        frame: Frame = prepared[0]
-        return frame.filled([p if type(p) is bytes else _stored(p) for p in prepared[1]], prepared[2])
+        frame: Frame
+        frame, parts, sums = prepared
+        return frame.filled([part() for part in parts], sums)
     tables = snapshot.tables
     if snapshot.resources is not None:
         tables = (*tables, snapshot.resources)
@@ -115,16 +116,17 @@ def _prepare(snapshot: Snapshot, tables: list[SnapshotTable], frame: Frame, entr
     """Remember the frame of a snapshot whose sections are its columns as they lie in memory."""
     if snapshot.metadata or snapshot.rngs or snapshot.resources or snapshot.id_source:
         return
-    parts: list[Any] = []
+    parts: list[Callable[[], Any]] = []
     sums: list[int] = []
     for table in tables:
         _, ids = entries[len(parts)]
-        parts.append(ids)
+        parts.append(functools.partial(_itself, ids))
         sums.append(crc64(ids) if type(ids) is bytes else 0)
         for type_ in table.types:
             if not type_.layout.plain or type_.layout.checked:
                 return
-            parts.append(table.columns[type_.name])
+            column = table.columns[type_.name]
+            parts.append(column.tobytes if column.nbytes < _SMALL else functools.partial(_stored, column))
             sums.append(0)
     snapshot.cache["binary"] = frame, parts, sums
 
@@ -157,6 +159,10 @@ def _column_section(column: Array, table: int, type_: int, rows: int) -> Entry:
     stored = _stored(column)
     size = len(stored)
     return (COLUMN, RAW, table, type_, NOT_APPLICABLE, rows, size, size), stored
+
+
+def _itself(data: Any) -> Any:
+    return data
 
 
 def _stored(array: Array) -> Any:

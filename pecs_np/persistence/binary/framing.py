@@ -56,6 +56,7 @@ __all__ = [
     "STABLE_IDS",
     "VALUES",
     "VERSION",
+    "ZEROS",
     "ZSTD",
     "FormatFlags",
     "Frame",
@@ -79,7 +80,7 @@ _EXTENSION = struct.Struct("<4sIIIQII16s16s")
 _ENTRY = struct.Struct("<HHIIIQQQQQQ")
 _CRC = struct.Struct("<Q")
 FOOTER_SIZE = _CRC.size
-_ZEROS = bytes(ALIGNMENT)
+ZEROS = bytes(ALIGNMENT)
 _ENTRY_CRC = _ENTRY.size - 16
 _SAVE_ID = 32
 _LONGEST_NAME = 1024
@@ -166,11 +167,11 @@ class Frame:
     """
 
     __slots__ = (
+        "_buffers",
         "_crc_at",
         "_crcs_at",
         "_directory",
         "_extension",
-        "_gaps",
         "_head",
         "_registry",
         "_spans",
@@ -196,14 +197,15 @@ class Frame:
         _HEADER.pack_into(head, 0, MAGIC, VERSION, flags, entity_count, type_count)
         head[_HEADER.size : _HEADER.size + len(registry)] = registry
         head[schema_at:crc_at] = schema
-        self._gaps: list[bytes] = []
+        # The head, a gap and a section in turns, the footer.
+        self._buffers: list[Any] = [b""] * (2 * len(sections) + 2)
         self._spans: list[int] = []
         self._crcs_at: list[int] = []
         for i, (*key, raw_size, stored_size) in enumerate(sections):
             start = aligned(end)
             at = directory + _ENTRY.size * i
             _ENTRY.pack_into(head, at, *key, start, stored_size, raw_size, 0, 0)
-            self._gaps.append(bytes(start - end))
+            self._buffers[2 * i + 1] = bytes(start - end)
             # Zero bytes before a section do not change its sum, so the gap counts as part of it.
             self._spans.append(start + stored_size - end)
             self._crcs_at.append(at + _ENTRY_CRC)
@@ -254,10 +256,10 @@ class Frame:
         footer = 0
         for crc, span in zip(sums, self._spans, strict=True):
             footer = combine(footer, crc, span) if footer else crc
-        buffers: list[Any] = [head]
-        for gap, data in zip(self._gaps, stored, strict=True):
-            buffers += (gap, data) if gap else (data,)
-        buffers.append(_CRC.pack(footer))
+        buffers = self._buffers.copy()
+        buffers[0] = head
+        buffers[2:-1:2] = stored
+        buffers[-1] = _CRC.pack(footer)
         return buffers
 
 
@@ -353,7 +355,7 @@ def read_head(source: Source, limits: Limits) -> Head:
             suggestion="load a backup",
         )
     for start, stop in ((end, extension), (crc_at + _CRC.size, size)):
-        if stop > start and data[start:stop] != _ZEROS[: stop - start]:
+        if stop > start and data[start:stop] != ZEROS[: stop - start]:
             raise CorruptedDataError(f"expected zero bytes, found others at byte {start} of {source.name}")
     sections = tuple(_ENTRY.iter_unpack(data[directory:schema_at]))
     return Head(flags, entity_count, registry, sections, data[schema_at:crc_at], save_id, base_id, size)
