@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any, Self, TypeVar, overload
 
@@ -25,6 +26,7 @@ from pecs_np.errors import (
     DuplicateEntityError,
     WorldError,
 )
+from pecs_np.messages import shown
 
 __all__ = ["World"]
 
@@ -32,6 +34,8 @@ A = TypeVar("A")
 B = TypeVar("B")
 C = TypeVar("C")
 D = TypeVar("D")
+
+_FIRST_COMMANDS = threading.Lock()
 
 
 class World:
@@ -88,7 +92,7 @@ class World:
         # Made when first asked for: most worlds that are loaded only to be looked at never are.
         self._resources: Resources | None = None
         self._rngs: Generators | None = None
-        self._commands = CommandBuffer()
+        self._commands: CommandBuffer | None = None
 
     @classmethod
     def with_capacity(cls, capacity: int) -> Self:
@@ -362,11 +366,16 @@ class World:
 
     def commands(self) -> CommandBuffer:
         """Return the world's buffer of deferred edits, which any thread may record into."""
+        if self._commands is None:
+            with _FIRST_COMMANDS:  # two threads may ask at once
+                self._commands = self._commands or CommandBuffer()
         return self._commands
 
     def apply_commands(self, commands: CommandBuffer | None = None) -> None:
         """Carry out the deferred edits of the world's buffer, or of another one, in the order recorded."""
-        (self._commands if commands is None else commands).apply(self)
+        if commands is not None and not isinstance(commands, CommandBuffer):
+            raise WorldError(f"expected a CommandBuffer, found {shown(commands)}")
+        (commands or self.commands()).apply(self)
 
     # Snapshots
 

@@ -26,8 +26,8 @@ class Limits:
     total_size : int
         Bytes of all sections, unpacked.
     ratio : int
-        How many times larger than the file the sections may be unpacked; anything up to 16 GiB is
-        allowed, because the ids of freshly spawned entities pack into nothing.
+        How many times larger than the file the sections may be unpacked. 1 GiB is always allowed, and
+        16 GiB of ids that stay packed in memory, as those of freshly spawned entities do.
 
     Examples
     --------

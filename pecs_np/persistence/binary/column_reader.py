@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pecs_np.ecs.arrays import Array
+from pecs_np.ecs.arrays import BYTE, Array
 from pecs_np.ecs.components import ComponentType
 from pecs_np.ecs.dtypes import Field
 from pecs_np.ecs.ids import (
@@ -39,6 +39,7 @@ from pecs_np.errors import (
 )
 from pecs_np.persistence import variable
 from pecs_np.persistence.binary.framing import (
+    ALIGNMENT,
     COLUMN,
     DELTA,
     FOOTER_SIZE,
@@ -63,8 +64,10 @@ from pecs_np.persistence.limits import Limits
 
 __all__ = ["decode"]
 
-# Raw bytes that are always allowed, however small the file: a thousand million ids in a run cost nothing.
-_GENEROUS = 1 << 34
+# Raw bytes that are always allowed, however small the file.
+_GENEROUS = 1 << 30
+# Of ids that stay the few runs they are stored as: they cost nothing until somebody asks for the array.
+_GENEROUS_RUNS = 1 << 34
 
 # first u128 as two halves, count
 _RUN = struct.Struct("<QQQ")
@@ -84,7 +87,7 @@ class _Expected(NamedTuple):
 
 
 # A section that was read: its entry in the directory, its bytes, and its place.
-_Part = tuple[Section, Array, int]
+_Part = tuple[Section, Any, int]
 
 
 def decode(source: Source, limits: Limits) -> Snapshot:
@@ -95,6 +98,15 @@ def decode(source: Source, limits: Limits) -> Snapshot:
     PersistenceError
         One of its kinds, whatever the bytes are.
     """
+    try:
+        return _decode(source, limits)
+    except MemoryError:
+        raise LimitExceededError(
+            f"expected memory for {source.name}, found too little", suggestion="close other programs"
+        ) from None
+
+
+def _decode(source: Source, limits: Limits) -> Snapshot:
     head = read_head(source, limits)
     if head.flags & DELTA:
         raise InvalidFormatError(
@@ -127,8 +139,8 @@ def decode(source: Source, limits: Limits) -> Snapshot:
         for index, type_ in zip(indices, own, strict=True):
             part = next(parts)
             layout = type_.layout
-            if layout.plain and not layout.checked:
-                columns[type_.name] = reader.rows(part, layout.disk)
+            if layout.plain and not layout.checked and layout.disk.itemsize:
+                columns[type_.name] = np.frombuffer(part[1], layout.disk)
             else:
                 more = [next(parts) for _ in range(2 * len(layout.variable))]
                 unfinished.append((columns, index, [part, *more]))
@@ -176,16 +188,19 @@ def _expected(schema: Schema, name: str) -> tuple[int, tuple[_Expected, ...]]:
 def _check_directory(source: Source, head: Head, expected: tuple[_Expected, ...], limits: Limits) -> None:
     """Raise unless the sections are the expected ones, fill the file, and unpack into what the limits allow."""
     end = head.size
-    total = number = 0
+    total = kept = number = 0
     for place, section in enumerate(head.sections):
         kind, codec, table, type_, field, rows, offset, stored_size, raw_size, _, reserved = section
-        if offset != aligned(end) or reserved:
+        if offset != (end + ALIGNMENT - 1) & -ALIGNMENT or reserved:
             raise InvalidFormatError(
                 f"expected offset {aligned(end)} and reserved 0, found {offset} and {reserved}:"
                 f" {_where(source, place, section)}"
             )
         end = offset + stored_size
-        total += raw_size
+        if codec == RUNS and stored_size <= MOST_RUNS * RUN.itemsize:
+            kept += raw_size
+        else:
+            total += raw_size
         if not kind & SKIPPABLE:
             wanted = expected[number] if number < len(expected) else None
             if (kind, table, type_, field, rows, raw_size) != wanted:
@@ -203,11 +218,12 @@ def _check_directory(source: Source, head: Head, expected: tuple[_Expected, ...]
             f"expected a section of {KIND_NAMES[missing.kind]} for table {missing.table}, found the end in"
             f" {source.name}"
         )
-    allowed = min(limits.total_size, max(_GENEROUS, limits.ratio * source.size))
-    if total > allowed:
+    ratio = limits.ratio * source.size
+    allowed = limits.total_size, max(_GENEROUS, ratio), max(_GENEROUS_RUNS, ratio)
+    if total + kept > allowed[0] or total > allowed[1] or kept > allowed[2]:
         raise LimitExceededError(
-            f"expected at most {allowed} bytes in all sections ({limits.ratio} times the file), found"
-            f" {total} in {source.name}",
+            f"expected at most {allowed[0]} bytes in all sections, {allowed[1]} ({limits.ratio} times the"
+            f" file) unpacked and {allowed[2]} that stay packed, found {total} and {kept} in {source.name}",
             suggestion="pass larger Limits if you trust where it comes from",
         )
 
@@ -225,7 +241,7 @@ def _read_sections(source: Source, head: Head) -> list[_Part]:
                 f"expected zero bytes, found others at byte {end} of {source.name}",
                 suggestion="load a backup",
             )
-        data = source.array(offset, stored_size)
+        data = source.fresh(offset, stored_size)
         if (found := crc64(data)) != crc:
             raise CorruptedDataError(
                 f"expected checksum {crc:#018x}, found {found:#018x} in {_where(source, place, section)}",
@@ -297,7 +313,7 @@ class _Columns:
         if codec == RUNS:
             ids = self._runs(part, rows, data)
         else:
-            ids = IdColumn(STABLE_ID, array=data.view(STABLE_ID))
+            ids = IdColumn(STABLE_ID, array=np.frombuffer(data, STABLE_ID))
         if ids.runs is not None:
             null = 0 in [first for first, _ in ids.runs]
         else:
@@ -307,12 +323,12 @@ class _Columns:
             raise CorruptedDataError(f"expected stable ids other than 0, found 0 in {self.where(part)}")
         return ids
 
-    def _runs(self, part: _Part, rows: int, data: Array) -> IdColumn:
+    def _runs(self, part: _Part, rows: int, data: Any) -> IdColumn:
         ids = None
         if len(data) <= MOST_RUNS * RUN.itemsize:
             found = IdColumn(STABLE_ID)
             wraps = False
-            for low, high, count in _RUN.iter_unpack(data.data):
+            for low, high, count in _RUN.iter_unpack(data):
                 first = high << 64 | low
                 found.append_run(first, count)
                 wraps = wraps or not count or first + count > 1 << 128
@@ -320,7 +336,7 @@ class _Columns:
             if total == rows and not wraps:
                 ids = found
         else:
-            table = data.view(RUN)
+            table = np.frombuffer(data, RUN)
             counts = table["count"].tolist()
             total = sum(counts)
             if total == rows and 0 not in counts:
@@ -370,7 +386,7 @@ class _Columns:
 
     def _variable(self, f: Field, described: Field, first: _Part, second: _Part, mapped: Mapped) -> Array:
         """Return the object column of a variable-length field from its offsets and its values."""
-        offsets = first[1].view("<u8")
+        offsets = np.frombuffer(first[1], "<u8")
         if offsets[0] != 0 or not (offsets[1:] >= offsets[:-1]).all():
             raise CorruptedDataError(f"expected offsets from 0 that never decrease in {self.where(first)}")
         (_, _, _, _, _, rows, _, _, raw_size, _, _), values, _ = second
@@ -382,7 +398,7 @@ class _Columns:
                 f" in {self.where(second)}"
             )
         if f.variable == "list":
-            values = values.view(element.base).reshape(count, *f.shape)
+            values = _frombuffer(values, element.base).reshape(count, *f.shape)
             if (bad := invalid_element(values, described)) is not None:
                 row = int(np.searchsorted(offsets, bad[0], "right")) - 1
                 self._check((row, *bad[1:]), second)
@@ -392,7 +408,14 @@ class _Columns:
                 memory = np.empty(values.shape, f.element().base)
                 convert(values, memory, f.fields, mapped)
                 values = memory
+        else:
+            values = _frombuffer(values, BYTE)
         return variable.decode(offsets, values, f, f"{f.name!r} in {self.where(second)}")
+
+
+def _frombuffer(data: Any, dtype: np.dtype[Any]) -> Array:
+    """Return a buffer, which may be empty, as an array."""
+    return np.frombuffer(data, dtype) if len(data) else np.empty(0, dtype)
 
 
 def _mapping(tables: list[SnapshotTable], name: str) -> Mapped:

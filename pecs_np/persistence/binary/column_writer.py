@@ -27,18 +27,15 @@ from pecs_np.persistence.binary.framing import (
     OFFSETS,
     RAW,
     RUNS,
+    SMALL,
     STABLE_IDS,
     VALUES,
     Frame,
     registry_of,
 )
 from pecs_np.persistence.binary.schema import TableSchema, types_json, write_schema
-from pecs_np.persistence.checksum import crc64
 
 __all__ = ["encode"]
-
-# Below this a copy into bytes is cheaper than a view of the array.
-_SMALL = 1 << 15
 
 # kind, codec, table, type, field, rows, raw size, stored size; and what is stored
 Entry = tuple[tuple[int, ...], Any]
@@ -77,8 +74,8 @@ def encode(snapshot: Snapshot) -> list[Any]:
     """
     if not snapshot.metadata and (prepared := snapshot.cache.get("binary")) is not None:
         frame: Frame
-        frame, parts, sums = prepared
-        return frame.filled([part() for part in parts], sums)
+        frame, parts = prepared
+        return frame.filled([part() for part in parts])
     tables = snapshot.tables
     if snapshot.resources is not None:
         tables = (*tables, snapshot.resources)
@@ -106,7 +103,7 @@ def encode(snapshot: Snapshot) -> list[Any]:
                 mapped = EntityMap((t.entities, t.stable_ids) for t in snapshot.tables)
             entries += _mixed_sections(column, type_, number, index, mapped or _unmapped)
     schema = write_schema(snapshot, plan.types_json, tuple(announced))
-    make = _frame if len(schema) <= _SMALL else _frame.__wrapped__
+    make = _frame if len(schema) <= SMALL else _frame.__wrapped__
     frame = make(plan, schema, tuple([key for key, _ in entries]), snapshot.entity_count)
     _prepare(snapshot, [tables[place] for place, _ in plan.order], frame, entries)
     return frame.filled([stored for _, stored in entries])
@@ -117,18 +114,18 @@ def _prepare(snapshot: Snapshot, tables: list[SnapshotTable], frame: Frame, entr
     if snapshot.metadata or snapshot.rngs or snapshot.resources or snapshot.id_source:
         return
     parts: list[Callable[[], Any]] = []
-    sums: list[int] = []
+    settled: list[Any] = []
     for table in tables:
         _, ids = entries[len(parts)]
         parts.append(functools.partial(_itself, ids))
-        sums.append(crc64(ids) if type(ids) is bytes else 0)
+        settled.append(ids)
         for type_ in table.types:
             if not type_.layout.plain or type_.layout.checked:
                 return
             column = table.columns[type_.name]
-            parts.append(column.tobytes if column.nbytes < _SMALL else functools.partial(_stored, column))
-            sums.append(0)
-    snapshot.cache["binary"] = frame, parts, sums
+            parts.append(column.tobytes if column.nbytes < SMALL else functools.partial(_stored, column))
+            settled.append(None)
+    snapshot.cache["binary"] = frame.settled(settled), parts
 
 
 @functools.lru_cache(maxsize=64)
@@ -166,7 +163,7 @@ def _itself(data: Any) -> Any:
 
 
 def _stored(array: Array) -> Any:
-    if array.nbytes < _SMALL:
+    if array.nbytes < SMALL:
         return array.tobytes()
     return as_bytes(np.ascontiguousarray(array))
 

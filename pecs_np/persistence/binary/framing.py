@@ -20,6 +20,7 @@ This is version 2. Every offset follows from the sizes, so there is no place for
 
 from __future__ import annotations
 
+import copy
 import functools
 import struct
 from collections.abc import Sequence
@@ -27,7 +28,6 @@ from enum import IntFlag
 from hashlib import blake2b
 from typing import Any, NamedTuple, Protocol
 
-from pecs_np.ecs.arrays import Array
 from pecs_np.ecs.components import ComponentType
 from pecs_np.ecs.dtypes import check_name
 from pecs_np.errors import (
@@ -40,6 +40,7 @@ from pecs_np.persistence.checksum import combine, crc64
 from pecs_np.persistence.limits import Limits
 
 __all__ = [
+    "ALIGNMENT",
     "COLUMN",
     "DELTA",
     "EXTENDED_METADATA",
@@ -53,6 +54,7 @@ __all__ = [
     "REMOVED",
     "RUNS",
     "SKIPPABLE",
+    "SMALL",
     "STABLE_IDS",
     "VALUES",
     "VERSION",
@@ -84,6 +86,8 @@ ZEROS = bytes(ALIGNMENT)
 _ENTRY_CRC = _ENTRY.size - 16
 _SAVE_ID = 32
 _LONGEST_NAME = 1024
+# Below this, bytes and bytearrays are cheaper to handle than arrays.
+SMALL = 1 << 15
 # One read brings in the head of most saves.
 _FIRST_READ = 1 << 11
 
@@ -124,8 +128,8 @@ class Source(Protocol):
         """Return *size* bytes, which are there."""
         ...
 
-    def array(self, offset: int, size: int) -> Array:
-        """Return *size* bytes, which are there, as a new writable array of u1."""
+    def fresh(self, offset: int, size: int) -> Any:
+        """Return *size* bytes, which are there, as a new writable buffer: a bytearray, or an array of u1."""
         ...
 
 
@@ -166,16 +170,7 @@ class Frame:
     sections : tuple of (kind, codec, table, type, field, rows, raw size, stored size)
     """
 
-    __slots__ = (
-        "_buffers",
-        "_crc_at",
-        "_crcs_at",
-        "_directory",
-        "_extension",
-        "_head",
-        "_registry",
-        "_spans",
-    )
+    __slots__ = ("_buffers", "_crc_at", "_directory", "_extension", "_footer", "_head", "_open", "_registry")
 
     def __init__(
         self,
@@ -199,17 +194,13 @@ class Frame:
         head[schema_at:crc_at] = schema
         # The head, a gap and a section in turns, the footer.
         self._buffers: list[Any] = [b""] * (2 * len(sections) + 2)
-        self._spans: list[int] = []
-        self._crcs_at: list[int] = []
+        ends = []
         for i, (*key, raw_size, stored_size) in enumerate(sections):
             start = aligned(end)
-            at = directory + _ENTRY.size * i
-            _ENTRY.pack_into(head, at, *key, start, stored_size, raw_size, 0, 0)
+            _ENTRY.pack_into(head, directory + _ENTRY.size * i, *key, start, stored_size, raw_size, 0, 0)
             self._buffers[2 * i + 1] = bytes(start - end)
-            # Zero bytes before a section do not change its sum, so the gap counts as part of it.
-            self._spans.append(start + stored_size - end)
-            self._crcs_at.append(at + _ENTRY_CRC)
             end = start + stored_size
+            ends.append(end)
         _EXTENSION.pack_into(
             head,
             extension,
@@ -228,39 +219,50 @@ class Frame:
         self._extension = extension
         self._directory = directory
         self._crc_at = crc_at
+        # What the sections that are not settled are: number, place of the sum, bytes up to the footer.
+        self._open = [
+            (i, directory + _ENTRY.size * i + _ENTRY_CRC, end - stop) for i, stop in enumerate(ends)
+        ]
+        self._footer = 0
 
-    def filled(self, stored: Sequence[Any], known: Sequence[int] = ()) -> list[Any]:
-        """Return the whole save as buffers to write one after the other.
+    def settled(self, stored: Sequence[Any]) -> Frame:
+        """Return a frame for saves in which the sections given in *stored*, None for others, stay as they are."""
+        frame = copy.copy(self)
+        frame._head = self._head.copy()
+        frame._open = []
+        for entry in self._open:
+            data = stored[entry[0]]
+            if data is None:
+                frame._open.append(entry)
+            else:
+                frame._footer ^= _add_sum(frame._head, entry, data)
+        return frame
 
-        Parameters
-        ----------
-        stored : sequence of bytes-like
-            The sections.
-        known : sequence of int
-            The sum of each section, 0 where it is not known yet.
-        """
+    def filled(self, stored: Sequence[Any]) -> list[Any]:
+        """Return the whole save, with *stored* as its sections, as buffers to write one after the other."""
         head = self._head.copy()
-        if known:
-            sums = [crc or crc64(data) for crc, data in zip(known, stored, strict=True)]
-        else:
-            sums = [crc64(data) for data in stored]
-        pack = _CRC.pack_into
-        for at, crc in zip(self._crcs_at, sums, strict=True):
-            pack(head, at, crc)
+        # The sum of the head with its own sum behind it is 0, and so are those of the zero bytes.
+        footer = self._footer
+        for entry in self._open:
+            footer ^= _add_sum(head, entry, stored[entry[0]])
         crc_at = self._crc_at
         content = self._registry + head[self._directory : crc_at]
         save_id_at = self._extension + _SAVE_ID
         head[save_id_at : save_id_at + 16] = blake2b(content, digest_size=16).digest()
-        pack(head, crc_at, crc64(head[:crc_at]))
-        # The sum of the head with its own sum behind it is 0, and so is that of the zero bytes.
-        footer = 0
-        for crc, span in zip(sums, self._spans, strict=True):
-            footer = combine(footer, crc, span) if footer else crc
+        _CRC.pack_into(head, crc_at, crc64(head[:crc_at]))
         buffers = self._buffers.copy()
         buffers[0] = head
         buffers[2:-1:2] = stored
         buffers[-1] = _CRC.pack(footer)
         return buffers
+
+
+def _add_sum(head: bytearray, entry: tuple[int, int, int], data: Any) -> int:
+    """Write the sum of a section to the directory and return what it adds to that of the whole save."""
+    _, at, following = entry
+    crc = crc64(data)
+    _CRC.pack_into(head, at, crc)
+    return combine(crc, 0, following) if following else crc
 
 
 class Head(NamedTuple):
@@ -316,7 +318,7 @@ def read_head(source: Source, limits: Limits) -> Head:
         end += 24 + min(int.from_bytes(data[end + 16 : end + 20], "little"), _LONGEST_NAME + 1)
     if end > limits.head_size:
         raise _beyond(limits.head_size, "bytes of head", end, source)
-    extension = aligned(end)
+    extension = (end + ALIGNMENT - 1) & -ALIGNMENT
     directory = extension + _EXTENSION.size
     if len(data) < directory:
         data = _more(source, data, directory)
@@ -343,7 +345,7 @@ def read_head(source: Source, limits: Limits) -> Head:
         raise _beyond(limits.schema_size, "bytes of schema", schema_size, source)
     schema_at = directory + section_count * _ENTRY.size
     crc_at = schema_at + schema_size
-    size = aligned(crc_at + _CRC.size)
+    size = (crc_at + _CRC.size + ALIGNMENT - 1) & -ALIGNMENT
     if size > limits.head_size:
         raise _beyond(limits.head_size, "bytes of head", size, source)
     if len(data) < size:

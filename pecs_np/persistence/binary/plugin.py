@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from pecs_np.ecs.arrays import BYTE, Array
+from pecs_np.ecs.arrays import BYTE
 from pecs_np.ecs.snapshot import Snapshot
 from pecs_np.errors import InvalidFormatError, PersistenceError
 from pecs_np.messages import shown
 from pecs_np.persistence.binary.column_reader import decode
 from pecs_np.persistence.binary.column_writer import encode
-from pecs_np.persistence.binary.framing import VERSION
+from pecs_np.persistence.binary.framing import SMALL, VERSION
 from pecs_np.persistence.files import MOST_AT_ONCE, PathLike, reporting
 from pecs_np.persistence.limits import Limits
 from pecs_np.persistence.plugins import PersistencePlugin
@@ -28,23 +28,22 @@ class BytesSource:
 
     def __init__(self, data: Any, name: str) -> None:
         try:
-            self._data = np.frombuffer(data, BYTE)
-        except (TypeError, ValueError, BufferError):
-            # NumPy takes no empty buffers and no others that are not bytes-like.
-            if not isinstance(data, bytes | bytearray | memoryview):
-                raise InvalidFormatError(
-                    f"expected the bytes of a save, found {type(data).__name__}",
-                    suggestion="use load(path) for a file",
-                ) from None
-            self._data = np.frombuffer(bytes(data), BYTE) if len(data) else np.empty(0, BYTE)
-        self.size = len(self._data)
+            view = memoryview(data)
+            self._view = view.cast("B") if view.contiguous else memoryview(bytes(view))
+        except TypeError:
+            raise InvalidFormatError(
+                f"expected the bytes of a save, found {type(data).__name__}",
+                suggestion="use load(path) for a file",
+            ) from None
+        self.size = len(self._view)
         self.name = name
 
     def read(self, offset: int, size: int) -> bytes:
-        return self._data[offset : offset + size].tobytes()
+        return bytes(self._view[offset : offset + size])
 
-    def array(self, offset: int, size: int) -> Array:
-        return self._data[offset : offset + size].copy()
+    def fresh(self, offset: int, size: int) -> Any:
+        part = self._view[offset : offset + size]
+        return bytearray(part) if size < SMALL else np.frombuffer(part, BYTE).copy()
 
 
 class FileSource:
@@ -56,11 +55,11 @@ class FileSource:
         self.name = os.fsdecode(path)
 
     def read(self, offset: int, size: int) -> bytes:
-        return self.array(offset, size).tobytes()
+        return bytes(self.fresh(offset, size))
 
-    def array(self, offset: int, size: int) -> Array:
-        data = np.empty(size, BYTE)
-        view = data.data
+    def fresh(self, offset: int, size: int) -> Any:
+        data: Any = bytearray(size) if size < SMALL else np.empty(size, BYTE)
+        view = memoryview(data)
         with reporting("reading", self.name):
             self._file.seek(offset)
             while view:
