@@ -219,7 +219,7 @@ def main() -> None:
     most = 0
     with timed("fly through the day, minute by minute"):
         for _ in range(19 * 60):
-            world.resources.get(Clock).now += 1
+            world.resources.get(Clock).now += np.timedelta64(1, "m")
             most = max(most, fly(world))
     print(f"at most {most} of {world.query(Track).count()} flights were in the air at once")
     with timed("mean delay of every airline"):

@@ -39,7 +39,7 @@ __all__ = [
 Variable = Literal["str", "bytes", "list"]
 
 PORTABLE = re.compile(
-    r"\|b1|\|[iu]1|<[iu][248]|<f[248]|<c(8|16)|\|S[1-9]\d{0,8}|<U[1-9]\d{0,8}"
+    r"\|b1|\|[iu]1|<[iu][248]|<f[248]|<c(8|16)|\|S[1-9]\d{0,7}|<U[1-9]\d{0,7}"
     r"|<[mM]8\[([1-9]\d{0,8})?(Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as)\]"
 )
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -48,6 +48,10 @@ MOST_AXES = 32
 MOST_NESTED = 32
 # Of one row; the default of a reader's limits.
 MOST_BYTES = 16 << 20
+_ABSTRACT = {
+    *(np.generic, np.number, np.integer, np.signedinteger, np.unsignedinteger),
+    *(np.inexact, np.floating, np.complexfloating, np.flexible, np.character),
+}
 _PLAIN = {float: "<f8", int: "<i8", bool: "|b1", complex: "<c16"}
 _SUPPORTED = (
     "use a NumPy scalar type, float, int, bool, complex, str, bytes, an IntEnum, EntityRef, list[T], "
@@ -260,7 +264,7 @@ def _element(name: str, annotation: Any, where: str, struct: Callable[[type], tu
         for key, _ in members:
             check_name(key, f"a member of {where}", ComponentDefinitionError)
         return Field(name, _enum_dtype(members, where), shape=shape, enum=members)
-    if annotation in _PLAIN or issubclass(annotation, np.generic):
+    if annotation in _PLAIN or (issubclass(annotation, np.generic) and annotation not in _ABSTRACT):
         try:
             dtype = np.dtype(_PLAIN.get(annotation, annotation)).newbyteorder("<")
         except TypeError:

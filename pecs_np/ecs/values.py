@@ -175,8 +175,15 @@ def _times(value: Any, dtype: np.dtype[Any], where: str) -> Array:
     with warnings.catch_warnings():
         # NumPy warns where it drops a time zone.
         warnings.simplefilter("error")
+        # Nothing but NaT has no unit, which is well here.
+        warnings.filterwarnings("ignore", "The 'generic' unit", DeprecationWarning)
         try:
             natural = array if array.dtype.kind in "Mm" else np.array(value, dtype.kind + "8")
+            if np.datetime_data(natural.dtype)[0] == "generic" and not np.isnat(natural).all():
+                raise ComponentValueError(
+                    f"expected times of {dtype.str}, found some without a unit for {where}",
+                    suggestion="say their unit: values.astype('m8[s]')",
+                )
             times = natural.astype(dtype, casting="same_kind")
             lossless = np.array_equal(times.astype(natural.dtype), natural, equal_nan=True)
         except (TypeError, ValueError, OverflowError, UserWarning, DeprecationWarning) as error:

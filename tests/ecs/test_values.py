@@ -167,7 +167,7 @@ def test_times_come_in_every_form(value):
     assert column.tolist() == [dt.datetime(2024, 2, 29)] * 2  # noqa: DTZ001
 
 
-@pytest.mark.parametrize("value", [None, np.datetime64("NaT"), "NaT"])
+@pytest.mark.parametrize("value", [None, np.datetime64("NaT", "ms"), "NaT"])
 def test_no_time_is_not_a_time(value):
     assert np.isnat(coerced(value, scalar("<M8[ms]")))
 
