@@ -6,7 +6,7 @@ import os
 from typing import Any, Self
 
 from pecs_np.ecs import world as ecs
-from pecs_np.ecs.restore import restore
+from pecs_np.ecs.restore import fill
 from pecs_np.errors import PluginNotFoundError
 from pecs_np.messages import shown
 from pecs_np.persistence.binary.column_reader import decode
@@ -116,7 +116,7 @@ class World(ecs.World):  # noqa: D101 - it has the docstring of its base
     def from_bytes(cls, data: Any) -> Self:
         """Return the world that the bytes-like *data* holds in the binary format; see `load`."""
         world = cls()
-        restore(world, decode(BytesSource(data, "<bytes>"), _BINARY.limits), "exact")
+        fill(world, decode(BytesSource(data, "<bytes>"), _BINARY.limits))
         return world
 
 

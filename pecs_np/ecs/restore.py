@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pecs_np.ecs.storage import Storage
     from pecs_np.ecs.world import World
 
-__all__ = ["Mode", "restore"]
+__all__ = ["Mode", "fill", "restore"]
 
 Mode = Literal["exact", "merge", "overwrite"]
 
@@ -52,7 +52,7 @@ def restore(world: World, snapshot: Snapshot, mode: Mode) -> list[IdColumn]:
     if not snapshot.sound and (double := find_duplicate([t.stable_ids for t in tables])) is not None:
         raise DuplicateEntityError(f"expected distinct stable ids, found {double:032x} twice")
     if mode == "exact":
-        _exact(world, snapshot)
+        fill(world, snapshot)
         return [table.entities for table in tables]
     if not snapshot.sound:
         Entities.holding([table.entities for table in tables])  # raises where ids are not distinct
@@ -67,7 +67,8 @@ def restore(world: World, snapshot: Snapshot, mode: Mode) -> list[IdColumn]:
     return entities
 
 
-def _exact(world: World, snapshot: Snapshot) -> None:
+def fill(world: World, snapshot: Snapshot) -> None:
+    """Make *snapshot*, which is known to make sense, the content of an empty *world*, ids and all."""
     storage = world._storage
     if (storage.tables and world.entity_count) or world._resources:
         raise WorldError(
