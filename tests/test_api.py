@@ -26,6 +26,7 @@ FLOORS = [
         "ecs.references",
         "ecs.values",
         "ecs.entities",
+        "ecs.stable_index",
         "ecs.registry",
         "ecs.components",
         "ecs.definition",

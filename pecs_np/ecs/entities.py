@@ -1,4 +1,4 @@
-"""`EntityId` and `StableId`, and the books a world keeps: who is alive, where, and under what stable id.
+"""`EntityId` and `StableId`, and the books a world keeps: who is alive, and where.
 
 An entity id is ``generation << 32 | slot``. Slot 0 is never used, so that 0 means "no entity". The
 books are arrays indexed by slot that start as zeros, which cost nothing until they are written.
@@ -7,7 +7,6 @@ books are arrays indexed by slot that start as zeros, which cost nothing until t
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from typing import Any, Self
 from uuid import UUID
 
@@ -16,11 +15,11 @@ from numpy.typing import NDArray
 
 from pecs_np.ecs.arrays import Array, resized
 from pecs_np.ecs.dtypes import EntityRef
-from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn, IdLookup, as_int, as_record
+from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn, as_int, as_record
 from pecs_np.errors import DuplicateEntityError, WorldError
 from pecs_np.messages import shown
 
-__all__ = ["Entities", "EntityId", "StableId", "StableIdSource", "StableIndex", "as_stable_ids"]
+__all__ = ["Entities", "EntityId", "StableId", "StableIdSource", "as_stable_ids"]
 
 _SLOT = (1 << 32) - 1
 _SLOTS = np.uint64(_SLOT)
@@ -337,79 +336,3 @@ class StableIdSource:
         """Go on with another high half: somebody chose an id near the end of this one."""
         self.high = (self.high + 0x9E3779B97F4A7C15) % (1 << 64) or 1
         self.next = 0
-
-
-class StableIndex:
-    """Finds entities by stable id. Built on first use; then grows by levels, each twice the next.
-
-    Entries of despawned entities stay until their level is merged: whoever asks checks that the
-    entity found is alive.
-
-    Parameters
-    ----------
-    alive : callable, optional
-        Tells which of an array of entity ids are alive; without it, merging drops none.
-    """
-
-    __slots__ = ("_alive", "_levels", "_recent")
-
-    _MOST_RECENT = 1024
-
-    def __init__(self, alive: Callable[[Array], NDArray[np.bool_]] | None = None) -> None:
-        self._alive = alive
-        self._levels: list[tuple[IdLookup, Array, Array]] = []
-        self._recent: dict[int, int] = {}
-
-    def add_one(self, stable_id: int, entity: int) -> None:
-        """Note one entity."""
-        self._recent[stable_id] = entity
-        if len(self._recent) > self._MOST_RECENT:
-            self._settle()
-
-    def add(self, stable_ids: Array, entities: Array) -> None:
-        """Note many entities, shape (n,) both; the arrays must not change afterwards."""
-        self._settle()
-        self._add_level(stable_ids, entities)
-
-    def _settle(self) -> None:
-        """Make a level of the recent entities."""
-        if self._recent:
-            ids = as_stable_ids(list(self._recent))
-            entities = np.array(list(self._recent.values()), ENTITY_ID)
-            self._recent.clear()
-            self._add_level(ids, entities)
-
-    def _add_level(self, stable_ids: Array, entities: Array) -> None:
-        while self._levels and len(self._levels[-1][1]) < 2 * len(stable_ids):
-            _, older_ids, older = self._levels.pop()
-            if self._alive is not None:
-                alive = np.flatnonzero(self._alive(older))
-                older_ids, older = older_ids.take(alive), older.take(alive)
-            # Newer entries first: the lookup finds the first of equal ids.
-            stable_ids = np.concatenate((stable_ids, older_ids))
-            entities = np.concatenate((entities, older))
-        self._levels.append((IdLookup(stable_ids), stable_ids, entities))
-
-    def find_one(self, stable_id: int) -> int:
-        """Return the entity last noted under *stable_id*, or 0."""
-        if (entity := self._recent.get(stable_id)) is not None:
-            return entity
-        return int(self.find(np.array([as_record(stable_id)], STABLE_ID))[0])
-
-    def find(self, stable_ids: Array) -> Array:
-        """Return the entity last noted under each of *stable_ids*, or 0, shape (n,)."""
-        found = np.zeros(len(stable_ids), ENTITY_ID)
-        for lookup, _, entities in self._levels:
-            position = lookup.find(stable_ids)
-            hit = position >= 0
-            found[hit] = entities[position[hit]]
-        if self._recent:
-            if len(stable_ids) <= len(self._recent):
-                for i, (low, high) in enumerate(stable_ids.tolist()):
-                    found[i] = self._recent.get(high << 64 | low, found[i])
-            else:
-                lookup = IdLookup(as_stable_ids(list(self._recent)))
-                position = lookup.find(stable_ids)
-                hit = position >= 0
-                found[hit] = np.array(list(self._recent.values()), ENTITY_ID)[position[hit]]
-        return found

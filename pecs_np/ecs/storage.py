@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from pecs_np.ecs.arrays import Array, read_only, strictly_increasing
 from pecs_np.ecs.components import Component, ComponentType, component_type
-from pecs_np.ecs.entities import Entities, EntityId, StableId, StableIdSource, StableIndex
+from pecs_np.ecs.entities import Entities, EntityId, StableId, StableIdSource
 from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn, as_int
 from pecs_np.ecs.registry import registered
 from pecs_np.ecs.snapshot import Snapshot, SnapshotTable
+from pecs_np.ecs.stable_index import StableIndex
 from pecs_np.ecs.tables import Table
 from pecs_np.errors import (
     ComponentDefinitionError,

@@ -14,8 +14,9 @@ from pecs_np import (
     WorldError,
     component,
 )
-from pecs_np.ecs.entities import Entities, StableIdSource, StableIndex, as_stable_ids
+from pecs_np.ecs.entities import Entities, StableIdSource, as_stable_ids
 from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn
+from pecs_np.ecs.stable_index import StableIndex
 
 
 @component(name="storage.Number")
