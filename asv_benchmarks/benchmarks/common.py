@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pecs_np import World, component
+from pecs_np import EntityRef, World, component
 
 SIZES = (1_000, 100_000, 1_000_000)
 
@@ -21,6 +21,15 @@ class Velocity:
 
     x: np.float32 = 0.0
     y: np.float32 = 0.0
+
+
+@component
+class Link:
+    """One entity in particular, a few more, and what to call them."""
+
+    to: EntityRef
+    crew: list[EntityRef] = []
+    name: str = ""
 
 
 def columns(n: int) -> tuple[Position, Velocity]:
@@ -42,4 +51,16 @@ def fragmented(n: int) -> World:
     ids = world.spawn_batch(*columns(n))
     world.remove(ids[::3], Velocity)
     world.despawn(ids[::10])
+    return world
+
+
+def linked(n: int) -> World:
+    """Return a world of n entities in two tables that refer to one another."""
+    rng = np.random.default_rng(2)
+    world = fragmented(n)
+    ids = world.entities()
+    some = ids[::10]
+    crew = np.empty(len(some), object)
+    crew[:] = np.split(rng.choice(ids, 3 * len(some)), len(some))
+    world.insert(some, Link(to=rng.choice(ids, len(some)), crew=crew, name="linked"))
     return world

@@ -5,15 +5,15 @@ from pathlib import Path
 
 from pecs_np import World
 
-from .common import SIZES, fragmented, populated
+from .common import SIZES, fragmented, linked, populated
 
 
 class Memory:
-    params = (SIZES, ("one table", "fragmented"))
+    params = (SIZES, ("one table", "fragmented", "linked"))
     param_names = ("n", "layout")
 
     def setup(self, n, layout):
-        self.world = populated(n) if layout == "one table" else fragmented(n)
+        self.world = {"one table": populated, "fragmented": fragmented, "linked": linked}[layout](n)
         self.data = self.world.to_bytes()
 
     def time_to_bytes(self, n, layout):

@@ -313,10 +313,11 @@ class ColumnLookup:
     columns : sequence of IdColumn
     """
 
+    # By high half: the low halves that runs start with, sorted; how many ids follow; their positions.
     __slots__ = ("_lookup", "_positions", "_runs")
 
     def __init__(self, columns: Sequence[IdColumn]) -> None:
-        self._runs: list[tuple[int, int, int]] = []
+        by_high: dict[int, list[tuple[int, int, int]]] = {}
         arrays = [_EMPTY[STABLE_ID]]
         positions = [np.empty(0, np.intp)]
         start = 0
@@ -324,7 +325,11 @@ class ColumnLookup:
             if column.runs is not None and column.size > _LONG:
                 at = start
                 for first, count in column.runs:
-                    self._runs.append((first, count, at))
+                    low, high = as_record(first)
+                    here = min(count, (1 << 64) - low)
+                    by_high.setdefault(high, []).append((low, here, at))
+                    if here < count:
+                        by_high.setdefault(high + 1, []).append((0, count - here, at + here))
                     at += count
             else:
                 arrays.append(column.array())
@@ -332,17 +337,19 @@ class ColumnLookup:
             start += column.size
         self._lookup = IdLookup(np.concatenate(arrays))
         self._positions = np.concatenate(positions)
+        self._runs = {high: np.array(sorted(runs), np.uint64).T for high, runs in by_high.items()}
 
     def find(self, ids: Array) -> NDArray[np.intp]:
         """Return the position of each of *ids*, shape (k,), or -1 where it is in no column."""
         place = self._lookup.find(ids)
         found = np.where(place < 0, -1, self._positions[place]) if len(self._positions) else place
-        for first, count, position in self._runs:
-            low, high = as_record(first)
-            offset = ids["lo"] - np.uint64(low)
-            above = ids["hi"] - np.uint64(high) - (ids["lo"] < low)
-            inside = (above == 0) & (offset < np.uint64(count))
-            found[inside] = offset[inside].astype(np.intp) + position
+        for high, (starts, counts, positions) in self._runs.items():
+            which = np.flatnonzero(ids["hi"] == high)
+            low = ids["lo"][which]
+            run = np.maximum(np.searchsorted(starts, low, "right"), 1) - 1
+            offset = low - starts[run]
+            inside = (low >= starts[run]) & (offset < counts[run])
+            found[which[inside]] = (positions[run] + offset)[inside]
         return found
 
 

@@ -14,6 +14,7 @@ from pecs_np.ecs.ids import (
     MOST_RUNS,
     RUN,
     STABLE_ID,
+    ColumnLookup,
     IdColumn,
     IdLookup,
     as_int,
@@ -252,3 +253,36 @@ def test_find_duplicate_sees_an_overlap_across_the_carry():
     columns = [IdColumn(STABLE_ID, [(CARRY - 2, 4)]), IdColumn(STABLE_ID, [(CARRY + 1, 1)])]
     assert find_duplicate(columns) == CARRY + 1
     assert find_duplicate(columns[:1]) is None
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(
+        st.lists(
+            st.tuples(st.integers(0, 3), st.sampled_from([1, 50, 2**64 - 3, 2**40]), st.integers(1, 9)),
+            min_size=1,
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+    st.booleans(),
+)
+def test_a_lookup_over_columns_answers_as_a_dict_of_all_their_ids(drawn, long):
+    model, columns, at = {}, [], 0
+    for runs in drawn:
+        column = IdColumn(STABLE_ID)
+        for high, low, count in runs:
+            for each in range(count):
+                if (sid := (high << 64) + low + each) not in model:
+                    column.append_run(sid, 1)
+                    model[sid] = at
+                    at += 1
+        if long:
+            first = (9 + len(columns)) << 64
+            column.append_run(first, 20_000)
+            model |= {first + i: at + i for i in (0, 19_999)}
+            at += 20_000
+        columns.append(column)
+    asked = [*model, 5 << 64, 2**128 - 1, 49, 59]
+    found = ColumnLookup(columns).find(np.array([as_record(sid) for sid in asked], STABLE_ID))
+    assert found.tolist() == [model.get(sid, -1) for sid in asked]
