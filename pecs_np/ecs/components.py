@@ -68,6 +68,11 @@ class ComponentType:
         return f"<component {self.name} v{self.version} ({shown})>"
 
     @property
+    def selective(self) -> bool:
+        """Whether the class says by ``is_persistent`` which of its values are saved."""
+        return self._cls is not None and callable(getattr(self._cls, "is_persistent", None))
+
+    @property
     def cls(self) -> type[Component]:
         """The class whose instances hold columns of the type; a dynamic one is made on first use."""
         if self._cls is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -161,10 +161,10 @@ class Snapshot:
 
     @property
     def has_transient(self) -> bool:
-        """Whether a type that saves leave out occurs."""
+        """Whether a type occurs that saves leave out, for all its values or for some."""
         found = self.cache.get("transient")
         if found is None:
-            found = self.cache["transient"] = any(t.transient for t in self.types)
+            found = self.cache["transient"] = any(t.transient or t.selective for t in self.types)
         return bool(found)
 
     @property
@@ -195,15 +195,23 @@ class Snapshot:
         """
         if not callable(keep):
             raise WorldError(f"expected a function from SnapshotTable to SnapshotTable, found {keep!r:.80}")
-        by_names: dict[tuple[str, ...], list[SnapshotTable]] = {}
+        tables = []
         for table in self.tables:
             kept = keep(replace(table))
             if kept is not None and not isinstance(kept, SnapshotTable):
                 raise WorldError(f"expected a SnapshotTable or None from the filter, found {shown(kept)}")
-            if kept is not None and kept.rows:
-                by_names.setdefault(tuple(t.name for t in kept.types), []).append(kept)
-        tables = tuple(_joined(by_names[names]) for names in sorted(by_names))
-        return replace(self, tables=tables, sound=False, cache={})
+            if kept is not None:
+                tables.append(kept)
+        return self.with_tables(tables)
+
+    def with_tables(self, tables: Iterable[SnapshotTable]) -> Snapshot:
+        """Return the snapshot with other *tables*; those of the same types are joined, empty ones left out."""
+        by_names: dict[tuple[str, ...], list[SnapshotTable]] = {}
+        for table in tables:
+            if table.rows:
+                by_names.setdefault(tuple(t.name for t in table.types), []).append(table)
+        joined = tuple(_joined(by_names[names]) for names in sorted(by_names))
+        return replace(self, tables=joined, sound=False, cache={})
 
     def copy(self) -> Snapshot:
         """Return a snapshot that owns its arrays and no longer changes with a world."""
