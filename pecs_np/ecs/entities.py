@@ -1,6 +1,6 @@
 """`EntityId` and `StableId`, and the books a world keeps: who is alive, and where.
 
-An entity id is ``generation << 32 | slot``. Slot 0 is never used, so that 0 means "no entity". The
+An entity id is ``generation << 32 | index``; the index is a slot of the books. Slot 0 is never used, so that 0 means "no entity". The
 books are arrays indexed by slot that start as zeros, which cost nothing until they are written.
 """
 
@@ -38,19 +38,19 @@ for _array in _EMPTY_BOOKS:
 
 
 class EntityId(EntityRef):
-    """An entity in one world: an int, ``generation << 32 | slot``. 0 is "no entity".
+    """An entity in one world: an int, ``generation << 32 | index``. 0 is "no entity".
 
     Examples
     --------
     >>> e = EntityId(3 << 32 | 7)
-    >>> e, e.slot, e.generation
+    >>> e, e.index, e.generation
     (EntityId(7v3), 7, 3)
     """
 
     __slots__ = ()
 
     @property
-    def slot(self) -> int:
+    def index(self) -> int:
         """The place in the world's books; reused after the entity is despawned."""
         return self & _SLOT
 
@@ -60,7 +60,7 @@ class EntityId(EntityRef):
         return self >> 32
 
     def __repr__(self) -> str:
-        return f"EntityId({self.slot}v{self.generation})"
+        return f"EntityId({self.index}v{self.generation})"
 
 
 class StableId(int):

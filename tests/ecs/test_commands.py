@@ -194,7 +194,7 @@ def test_despawns_of_ids_of_any_kind_and_generation_are_exact(world):
     world._storage.entities.generations[3] = 2**22
     world.despawn(world.spawn())
     late = world.spawn()
-    assert (late.slot, late.generation) == (3, 2**22 + 1)
+    assert (late.index, late.generation) == (3, 2**22 + 1)
     commands = CommandBuffer()
     commands.despawn(np.uint64(late))
     commands.despawn(2)

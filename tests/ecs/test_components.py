@@ -103,7 +103,7 @@ def test_every_kind_of_field_reads_as_its_own_kind():
     assert isinstance(one.at, Point)
     assert one.at == Point(4, 5)
     assert one.target == EntityId(1 << 32 | 6)
-    assert (type(one.target), one.target.slot) == (EntityId, 6)
+    assert (type(one.target), one.target.index) == (EntityId, 6)
     assert one.label == "ab"
 
 

@@ -33,7 +33,7 @@ def stable(values):
 
 def test_an_entity_id_is_an_int_of_generation_and_slot():
     entity = EntityId(3 << 32 | 7)
-    assert (entity.slot, entity.generation) == (7, 3)
+    assert (entity.index, entity.generation) == (7, 3)
     assert entity == 3 << 32 | 7
     assert isinstance(entity, EntityRef)
     assert repr(entity) == "EntityId(7v3)"
@@ -128,7 +128,7 @@ def test_released_slots_come_back_under_the_next_generation():
     books.release(entity_ids([2]))
     assert not books.is_alive(2)
     again = books.allocate_one()
-    assert (EntityId(again).slot, EntityId(again).generation) == (2, 1)
+    assert (EntityId(again).index, EntityId(again).generation) == (2, 1)
     assert books.is_alive(again)
     assert not books.is_alive(2)
     assert not books.is_alive(2 << 32 | 2)

@@ -55,7 +55,7 @@ def mixed_world(count=24):
 
 def test_ids_start_at_slot_one_of_generation_zero():
     world = World()
-    assert [(e.slot, e.generation) for e in (world.spawn(), world.spawn())] == [(1, 0), (2, 0)]
+    assert [(e.index, e.generation) for e in (world.spawn(), world.spawn())] == [(1, 0), (2, 0)]
 
 
 def test_a_recycled_slot_gets_the_next_generation_and_the_old_id_stays_dead():
@@ -64,7 +64,7 @@ def test_a_recycled_slot_gets_the_next_generation_and_the_old_id_stays_dead():
     for generation in range(1, 5):
         world.despawn(old[-1])
         old.append(world.spawn())
-        assert (old[-1].slot, old[-1].generation) == (1, generation)
+        assert (old[-1].index, old[-1].generation) == (1, generation)
     assert world.is_alive(np.array(old)).tolist() == [False] * 4 + [True]
 
 
@@ -73,7 +73,7 @@ def test_a_batch_takes_recycled_slots_first_and_then_fresh_ones():
     ids = world.spawn_batch(count=4)
     world.despawn(ids[[1, 2]])
     new = [EntityId(e) for e in world.spawn_batch(count=3).tolist()]
-    assert sorted((e.slot, e.generation) for e in new) == [(2, 1), (3, 1), (5, 0)]
+    assert sorted((e.index, e.generation) for e in new) == [(2, 1), (3, 1), (5, 0)]
     assert world.validate()
 
 
@@ -84,7 +84,7 @@ def test_a_slot_whose_generations_are_used_up_is_retired():
     last = world.spawn()
     assert last == EntityId((2**32 - 1) << 32 | 1)
     world.despawn(last)
-    assert world.spawn().slot == 2
+    assert world.spawn().index == 2
     assert not world.is_alive(last)
 
 
