@@ -44,11 +44,10 @@ class Resources:
     Clock(tick=8)
     """
 
-    __slots__ = ("_arrays", "_storage", "_types")
+    __slots__ = ("_arrays", "_storage")
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._types: dict[str, ComponentType] = {}
         self._arrays: dict[str, Array] = {}
 
     def insert(self, resource: Any) -> None:
@@ -73,14 +72,13 @@ class Resources:
             self._storage.check_known(component_type(type_))
         if name not in self._arrays:
             return None
-        cls: Any = self._types[name].cls if isinstance(type_, str) else type_
+        cls: Any = self._storage.types[name].cls if isinstance(type_, str) else type_
         value: T = cls._wrap(self._arrays[name].reshape(()))
         return value
 
     def remove(self, type_: type[Any] | str) -> None:
         """Forget the value of a type, if there is one."""
         self._arrays.pop(_name(type_), None)
-        self._types.pop(_name(type_), None)
 
     def frozen(self) -> SnapshotTable | None:
         """Return the resources as a table of one row, sharing memory, or None where there are none."""
@@ -88,7 +86,7 @@ class Resources:
             return None
         names = sorted(self._arrays)
         return SnapshotTable(
-            tuple(self._types[name] for name in names),
+            tuple(self._storage.types[name] for name in names),
             1,
             IdColumn(ENTITY_ID),
             IdColumn(STABLE_ID),
@@ -102,7 +100,7 @@ class Resources:
         return len(self._arrays)
 
     def __iter__(self) -> Iterator[Component]:
-        return (t.cls._wrap(self._arrays[name].reshape(())) for name, t in self._types.items())
+        return (self._storage.types[n].cls._wrap(a.reshape(())) for n, a in self._arrays.items())
 
     def __repr__(self) -> str:
         return f"<Resources: {', '.join(map(repr, self)) or 'none'}>"
@@ -111,7 +109,6 @@ class Resources:
         """Set a value given as an array of shape (1,), which is taken over."""
         self._storage.check_known(type_)
         self._storage.types.setdefault(type_.name, type_)
-        self._types[type_.name] = type_
         self._arrays[type_.name] = array
 
 

@@ -94,13 +94,24 @@ class Storage:
         return tuple([self.resolve(t)[0] for t in types])
 
     def check_known(self, type_: ComponentType) -> None:
-        """Raise if the world has a type of that name with other fields."""
+        """Raise if the world has a type of that name with other fields; an enum may have gained members."""
         known = self.types.get(type_.name)
-        if known is not None and not known.agrees_with(type_):
+        if known is None or known.agrees_with(type_):
+            return
+        if type_.agrees_with(known):
+            self._widen(type_)
+        else:
             raise ComponentDefinitionError(
                 f"expected {known!r} as this world has it, found {type_!r}",
                 suggestion="use one definition of a component throughout",
             )
+
+    def _widen(self, type_: ComponentType) -> None:
+        """Take on a definition whose enums have more members than the one known so far."""
+        self.types[type_.name] = type_
+        for table in self.tables:
+            table.types = tuple([type_ if t.name == type_.name else t for t in table.types])
+        self.frozen = self.snapshot = None
 
     def table(self, types: tuple[ComponentType, ...]) -> Table:
         """Return the table of exactly *types*, made now if there is none."""

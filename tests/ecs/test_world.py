@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from typing import Annotated
 
 import numpy as np
@@ -452,3 +453,25 @@ def test_each_kind_of_failure_has_its_error(call, error):
     world, ids = a_world()
     with pytest.raises(error):
         FAILING[call](world, ids)
+
+
+def test_an_enum_may_gain_members_while_the_world_lives():
+    def run_cell(**members):
+        return make_component("world.Mood", {"mood": enum.IntEnum("Mood", members)})
+
+    old = run_cell(CALM=0)
+    world = World()
+    first = world.spawn(old(0))
+    world.resources.insert(old(0))
+    new = run_cell(CALM=0, WILD=1)
+    try:
+        world.spawn(new(1))
+        world.get(first, new).mood = 1
+        world.resources.get(new).mood = 1
+        assert world.validate()
+        back = World.from_bytes(world.to_bytes())
+        assert back.column(new)["mood"].tolist() == [1, 1]
+        assert back.resources.get(new).mood == 1
+        assert world.query(old).count() == 2
+    finally:
+        unregister("world.Mood")
