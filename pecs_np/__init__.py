@@ -30,7 +30,16 @@ from pecs_np.errors import (
     UnsupportedVersionError,
     WorldError,
 )
-from pecs_np.persistence import BinaryPlugin, FormatFlags, Limits, PersistencePlugin
+from pecs_np.persistence import (
+    BinaryPlugin,
+    CompressionType,
+    FormatFlags,
+    Limits,
+    PersistencePlugin,
+    Save,
+    SaveTable,
+)
+from pecs_np.persistence.binary.save import open_save as open  # noqa: A004 - as tarfile and others have it
 from pecs_np.version import __version__
 from pecs_np.world import World
 
@@ -42,6 +51,7 @@ __all__ = [
     "ComponentError",
     "ComponentType",
     "ComponentValueError",
+    "CompressionType",
     "CorruptedDataError",
     "DanglingReferenceError",
     "DeferredEntity",
@@ -61,6 +71,8 @@ __all__ = [
     "PersistencePlugin",
     "PluginNotFoundError",
     "Query",
+    "Save",
+    "SaveTable",
     "Snapshot",
     "SnapshotTable",
     "StableId",
@@ -74,6 +86,7 @@ __all__ = [
     "component",
     "component_type",
     "make_component",
+    "open",
     "registered",
     "unregister",
 ]

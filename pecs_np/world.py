@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Any, Self
 
 from pecs_np.ecs import world as ecs
 from pecs_np.ecs.restore import fill
-from pecs_np.errors import PluginNotFoundError
+from pecs_np.ecs.snapshot import Snapshot
+from pecs_np.errors import (
+    ComponentError,
+    LimitExceededError,
+    PersistenceError,
+    PluginNotFoundError,
+    UnsupportedVersionError,
+)
 from pecs_np.messages import shown
-from pecs_np.persistence.binary.column_reader import decode
 from pecs_np.persistence.binary.column_writer import encode
-from pecs_np.persistence.binary.plugin import BinaryPlugin, BytesSource
-from pecs_np.persistence.files import PathLike, replace_file
+from pecs_np.persistence.binary.plugin import BinaryPlugin
+from pecs_np.persistence.files import PathLike, backup_of, replace_file, retrying
 from pecs_np.persistence.filters import without_transient
-from pecs_np.persistence.plugins import PersistencePlugin, read_stream, world_made_by
+from pecs_np.persistence.plugins import PersistencePlugin, world_made_by
 
 __all__ = ["World"]
 
 _BINARY = BinaryPlugin()
+# What is wrong with the program rather than with the file; its backup would not load either.
+_NOT_DAMAGE = (ComponentError, UnsupportedVersionError, PluginNotFoundError, LimitExceededError)
 
 
 class World(ecs.World):  # noqa: D101 - it has the docstring of its base
     __doc__ = ecs.World.__doc__
 
-    def save(self, path: PathLike, *, durable: bool = True, backup: bool = False) -> None:
+    def save(self, path: PathLike, *, durable: bool = True, backup: bool = False, retries: int = 0) -> None:
         """Save the world to a file, in the binary format.
 
         The file is the old one or the new one, whatever happens in between.
@@ -35,7 +44,9 @@ class World(ecs.World):  # noqa: D101 - it has the docstring of its base
         durable : bool
             Flush to the disk, so that the save also survives a loss of power.
         backup : bool
-            Keep the file that was there as ``<path>.bak``.
+            Keep the file that was there as ``<path>.bak``, which ``load(path, backup=True)`` finds.
+        retries : int
+            How many times to try again, after 0.1 s, 0.2 s, 0.4 s and so on, where the system refuses.
 
         Raises
         ------
@@ -60,33 +71,80 @@ class World(ecs.World):  # noqa: D101 - it has the docstring of its base
                 f"expected a path for the binary format, found {os.fsdecode(path)!r}",
                 suggestion="name it .pecs, or call save_binary to write binary under this name",
             )
-        self.save_with(path, _BINARY, durable=durable, backup=backup)
+        self.save_with(path, _BINARY, durable=durable, backup=backup, retries=retries)
 
-    def save_binary(self, path: Any, *, durable: bool = True, backup: bool = False) -> None:
+    def save_binary(self, path: Any, *, durable: bool = True, backup: bool = False, retries: int = 0) -> None:
         """Save in the binary format, to a path or to a file object; see `save`."""
-        self.save_with(path, _BINARY, durable=durable, backup=backup)
+        self.save_with(path, _BINARY, durable=durable, backup=backup, retries=retries)
 
     def save_with(
-        self, path: Any, plugin: PersistencePlugin, *, durable: bool = True, backup: bool = False
+        self,
+        path: Any,
+        plugin: PersistencePlugin,
+        *,
+        durable: bool = True,
+        backup: bool = False,
+        retries: int = 0,
     ) -> None:
-        """Save in the format of *plugin*, to a path or to a file object; see `save`."""
+        """Save in the format of *plugin*, to a path or to a file object; see `save`.
+
+        A file object is written to as by `save_binary_stream`; the options are for paths.
+        """
         _check_plugin(plugin)
         if hasattr(path, "write"):
             plugin.save(self, path)
-        else:
-            buffers = plugin.encode(without_transient(self.snapshot()))
-            replace_file(path, buffers, durable=durable, backup=backup)
+            return
+        snapshot = without_transient(self.snapshot())
 
-    def to_bytes(self) -> bytes:
-        """Return the world in the binary format. Equal worlds give equal bytes."""
-        return b"".join(encode(without_transient(self._snapshot())))
+        def save() -> None:
+            replace_file(path, plugin.encode(snapshot), durable=durable, backup=backup)
+
+        retrying(save, retries)
+
+    def save_binary_stream(self, writer: Any) -> None:
+        """Save in the binary format to anything with ``write``, such as a pipe or ``socket.makefile("wb")``.
+
+        At most some 16 MiB are made at a time beyond the world itself; references need a table of all
+        entities too, 24 bytes each.
+
+        Raises
+        ------
+        PersistenceIOError
+            If the writer fails; what it has taken is no save.
+        ComponentValueError
+            If a column holds what could not be loaded again; nothing has been written.
+
+        Examples
+        --------
+        >>> import io
+        >>> pipe = io.BytesIO()
+        >>> World().save_binary_stream(pipe)
+        >>> _ = pipe.seek(0)
+        >>> len(World.load_binary_stream(pipe))
+        0
+        """
+        _BINARY.save(self, writer)
+
+    def to_bytes(self, plugin: PersistencePlugin | None = None) -> bytes:
+        """Return the world in the format of *plugin*, by default the binary one. Equal worlds give equal bytes."""
+        snapshot = without_transient(self._snapshot())
+        if plugin is None:
+            return b"".join(encode(snapshot))
+        _check_plugin(plugin)
+        return b"".join(plugin.encode(snapshot))
 
     @classmethod
-    def load(cls, path: PathLike) -> Self:
+    def load(cls, path: PathLike, *, backup: bool = False) -> Self:
         """Return the world that a file holds; the format is told from the content.
 
         Component types that this program does not define are loaded from the file's own description,
         and can be used by name.
+
+        Parameters
+        ----------
+        path : path
+        backup : bool
+            Where the file is missing or damaged, load ``<path>.bak`` instead, with a warning.
 
         Raises
         ------
@@ -97,27 +155,57 @@ class World(ecs.World):  # noqa: D101 - it has the docstring of its base
         ComponentDefinitionError
             If a component is defined here with other fields.
         """
-        return cls.load_binary(path)
+        return cls.load_with(path, _BINARY, backup=backup)
 
     @classmethod
-    def load_binary(cls, path: Any) -> Self:
+    def load_binary(cls, path: Any, *, backup: bool = False) -> Self:
         """Return the world that a path or a file object holds in the binary format; see `load`."""
-        return cls.load_with(path, _BINARY)
+        return cls.load_with(path, _BINARY, backup=backup)
 
     @classmethod
-    def load_with(cls, path: Any, plugin: PersistencePlugin) -> Self:
+    def load_with(cls, path: Any, plugin: PersistencePlugin, *, backup: bool = False) -> Self:
         """Return the world that a path or a file object holds in the format of *plugin*; see `load`."""
         _check_plugin(plugin)
         if hasattr(path, "read"):
-            return cls.from_snapshot(plugin.decode(*read_stream(path)))
-        return cls.from_snapshot(plugin.decode_file(path))
+            return cls.from_snapshot(plugin.decode_stream(path))
+        return cls.from_snapshot(_read(path, plugin, backup=backup))
 
     @classmethod
-    def from_bytes(cls, data: Any) -> Self:
-        """Return the world that the bytes-like *data* holds in the binary format; see `load`."""
+    def load_binary_stream(cls, reader: Any) -> Self:
+        """Return the world that comes next from anything with ``readinto`` or ``read``; see `load`.
+
+        Columns are read straight into the world. Of a save of version 2 not a byte more is taken than
+        it has, so that another can follow; one of version 1, which does not tell its size, is read to
+        the end of the stream.
+        """
+        return cls.from_snapshot(_BINARY.decode_stream(reader, to_end=False))
+
+    @classmethod
+    def from_bytes(cls, data: Any, plugin: PersistencePlugin = _BINARY) -> Self:
+        """Return the world that the bytes-like *data* holds in the format of *plugin*; see `load`."""
+        _check_plugin(plugin)
+        snapshot = plugin.decode(data, "<bytes>")
+        if not snapshot.sound:
+            return cls.from_snapshot(snapshot)
         world = cls()
-        fill(world, decode(BytesSource(data, "<bytes>"), _BINARY.limits))
+        fill(world, snapshot)
         return world
+
+
+def _read(path: PathLike, plugin: PersistencePlugin, *, backup: bool) -> Snapshot:
+    """Return the snapshot that a file holds, or with *backup* that of its backup, where the file is not sound."""
+    try:
+        return plugin.decode_file(path)
+    except PersistenceError as error:
+        if not backup or isinstance(error, _NOT_DAMAGE):
+            raise
+        try:
+            snapshot = plugin.decode_file(backup_of(path))
+        except PersistenceError as second:
+            error.add_note(f"the backup does not help: {second}")
+            raise error from None
+        warnings.warn(f"loaded the backup {backup_of(path)}: {error}", stacklevel=4)
+        return snapshot
 
 
 def _check_plugin(plugin: Any) -> None:

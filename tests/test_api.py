@@ -44,15 +44,24 @@ FLOORS = [
     [
         "persistence.limits",
         "persistence.checksum",
+        "persistence.compression",
         "persistence.files",
         "persistence.filters",
         "persistence.variable",
         "persistence.plugins",
+        "persistence.binary.blocks",
+        "persistence.binary.sources",
+        "persistence.binary.header",
         "persistence.binary.framing",
         "persistence.binary.schema",
+        "persistence.binary.sections",
+        "persistence.binary.columns",
         "persistence.binary.column_writer",
         "persistence.binary.column_reader",
+        "persistence.binary.record_writer",
+        "persistence.binary.record_reader",
         "persistence.binary.plugin",
+        "persistence.binary.save",
     ],
     ["world", "testing"],
 ]
@@ -123,7 +132,19 @@ def test_root_exports_what_it_imports():
 
 
 def test_import_brings_in_no_extras():
-    extras = ["pandas", "lz4", "lmdb", "redis", "psycopg", "hypothesis", "numpy.random", "crc64iso"]
+    extras = [
+        "pandas",
+        "lz4",
+        "backports",
+        "compression",
+        "concurrent.futures",
+        "lmdb",
+        "redis",
+        "psycopg",
+        "hypothesis",
+        "numpy.random",
+        "crc64iso",
+    ]
     code = f"import sys, pecs_np; print([m for m in {extras} if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert run.stdout.strip() == "[]"

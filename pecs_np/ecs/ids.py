@@ -26,6 +26,7 @@ __all__ = [
     "IdLookup",
     "as_int",
     "as_record",
+    "compact",
     "encode_runs",
     "expand_runs",
     "find_duplicate",
@@ -38,6 +39,8 @@ RUN = np.dtype([("first", STABLE_ID), ("count", "<u8")])
 _MASK = (1 << 64) - 1
 # Beyond this many runs an array is simpler and not much larger.
 MOST_RUNS = 64
+# Ids that are compared at once.
+_BLOCK = 1 << 13
 # A column of runs with more ids than this is searched run by run.
 _LONG = 1 << 14
 
@@ -55,6 +58,21 @@ def _fill(target: Array, first: int) -> None:
     target["hi"] = high
     if low + count > _MASK + 1:
         target["hi"][_MASK + 1 - low :] = high + 1
+
+
+def _run(first: int, count: int) -> Array:
+    """Return the stable ids first, first + 1, ..., shape (count,)."""
+    low, high = as_record(first)
+    ids = np.empty((count, 2), np.uint64)
+    if low + count > _MASK:
+        ids = ids.view(STABLE_ID).reshape(count)
+        _fill(ids, first)
+        return ids
+    steps = np.arange(count, dtype=np.uint64)
+    steps += np.uint64(low)
+    ids[:, 0] = steps
+    ids[:, 1] = high
+    return ids.view(STABLE_ID).reshape(count)
 
 
 def expand_runs(runs: Array) -> Array:
@@ -123,6 +141,21 @@ class IdColumn:
     def array(self) -> Array:
         """Return the ids, shape (n,): a view that the next change may outdate."""
         return self._settled()[: self.size]
+
+    def part(self, start: int, stop: int) -> Array:
+        """Return the ids of rows *start* to *stop*; of runs only these are expanded."""
+        if self.runs is None or self._filled >= stop:
+            return self._array[start:stop]
+        runs = []
+        at = 0
+        for first, count in self.runs:
+            skipped, end = max(start - at, 0), min(stop - at, count)
+            if skipped < end:
+                runs.append((first + skipped, end - skipped))
+            at += count
+        if len(runs) == 1 and self.dtype == STABLE_ID:
+            return _run(*runs[0])
+        return IdColumn(self.dtype, runs).array()
 
     def append_run(self, first: int, count: int) -> None:
         """Append *count* ids: first, first + 1, ..."""
@@ -209,6 +242,26 @@ def _truncate(runs: list[tuple[int, int]], count: int) -> None:
         if length > count:
             runs.append((first, length - count))
         count -= min(length, count)
+
+
+def compact(ids: Array) -> IdColumn:
+    """Return a column of the stable ids *ids*, shape (n,), as runs where they are few."""
+    if len(ids):
+        first, last = as_int(ids[0]), as_int(ids[-1])
+        if last - first == len(ids) - 1:
+            for start in range(0, len(ids), _BLOCK):
+                block = ids[start : start + _BLOCK]
+                if _run(first + start, len(block)).tobytes() != block.tobytes():
+                    break
+            else:
+                return IdColumn(STABLE_ID, ((first, len(ids)),))
+    column = IdColumn(STABLE_ID, array=ids)
+    runs = encode_runs(column)
+    if runs is None or len(runs) > MOST_RUNS * RUN.itemsize:
+        return column
+    return IdColumn(
+        STABLE_ID, [(as_int(run["first"]), int(run["count"])) for run in np.frombuffer(runs, RUN)]
+    )
 
 
 def encode_runs(column: IdColumn) -> bytes | None:

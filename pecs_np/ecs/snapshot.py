@@ -204,14 +204,14 @@ class Snapshot:
                 tables.append(kept)
         return self.with_tables(tables)
 
-    def with_tables(self, tables: Iterable[SnapshotTable]) -> Snapshot:
+    def with_tables(self, tables: Iterable[SnapshotTable], *, sound: bool = False) -> Snapshot:
         """Return the snapshot with other *tables*; those of the same types are joined, empty ones left out."""
         by_names: dict[tuple[str, ...], list[SnapshotTable]] = {}
         for table in tables:
             if table.rows:
                 by_names.setdefault(tuple(t.name for t in table.types), []).append(table)
         joined = tuple(_joined(by_names[names]) for names in sorted(by_names))
-        return replace(self, tables=joined, sound=False, cache={})
+        return replace(self, tables=joined, sound=sound, cache={})
 
     def copy(self) -> Snapshot:
         """Return a snapshot that owns its arrays and no longer changes with a world."""

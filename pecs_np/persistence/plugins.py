@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from pecs_np.ecs.snapshot import Snapshot
@@ -15,7 +15,7 @@ from pecs_np.messages import shown
 from pecs_np.persistence.files import PathLike, read_file
 from pecs_np.persistence.filters import without_transient
 
-__all__ = ["PersistencePlugin", "Reader", "Writer", "read_stream", "world_made_by"]
+__all__ = ["PersistencePlugin", "Reader", "Writer", "world_made_by"]
 
 
 class Writer(Protocol):
@@ -42,16 +42,27 @@ class PersistencePlugin(ABC):
     """
 
     @abstractmethod
-    def encode(self, snapshot: Snapshot) -> Sequence[Any]:
-        """Return *snapshot*, which has no transient types, as bytes-like buffers to write in order."""
+    def encode(self, snapshot: Snapshot) -> Iterable[Any]:
+        """Return *snapshot*, which has no transient types, as bytes-like buffers to write in order.
+
+        What cannot be saved raises here, before the first buffer is written anywhere.
+        """
 
     @abstractmethod
     def decode(self, data: Any, name: str) -> Snapshot:
         """Return the snapshot that the bytes-like *data* holds; *name* stands for it in messages."""
 
+    def encode_stream(self, snapshot: Snapshot) -> Iterable[Any]:
+        """Return the same buffers as `encode`, of which few should be in memory at a time."""
+        return self.encode(snapshot)
+
     def decode_file(self, path: PathLike) -> Snapshot:
         """Return the snapshot that the file *path* holds."""
-        return self.decode(read_file(path), os.fspath(path))
+        return self.decode(read_file(path), os.fsdecode(path))
+
+    def decode_stream(self, reader: Reader) -> Snapshot:
+        """Return the snapshot that *reader* gives, which is read to its end."""
+        return self.decode(*_read_stream(reader))
 
     @abstractmethod
     def format_name(self) -> str:
@@ -75,7 +86,7 @@ class PersistencePlugin(ABC):
         """
         if not isinstance(world, World):
             raise PersistenceError(f"expected a World, found {shown(world)}")
-        for buffer in self.encode(without_transient(world.snapshot())):
+        for buffer in self.encode_stream(without_transient(world.snapshot())):
             _write_whole(writer, memoryview(buffer).cast("B"))
 
     def load(self, reader: Reader) -> World:
@@ -86,32 +97,44 @@ class PersistencePlugin(ABC):
         PersistenceIOError
             If the reader fails.
         """
-        return world_made_by().from_snapshot(self.decode(*read_stream(reader)))
+        return world_made_by().from_snapshot(self.decode_stream(reader))
 
 
 def _write_whole(writer: Writer, view: memoryview) -> None:
     while view:
         try:
             written = writer.write(view)
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:
             raise PersistenceIOError(
-                f"writing to {shown(writer)} failed: {error}", suggestion="open the file with 'wb'"
+                f"writing to {shown(writer)} failed: {error}",
+                errno=getattr(error, "errno", None),
+                suggestion="open the file with 'wb'",
             ) from error
         # Only raw files say that they took less; None means that they would have to wait.
         if written == 0 or (written is None and isinstance(writer, io.RawIOBase)):
             raise PersistenceIOError(
                 f"writing to {shown(writer)} failed: it takes no more", suggestion="use a blocking file"
             )
+        if isinstance(written, int) and not 0 < written <= len(view):
+            raise PersistenceIOError(
+                f"writing to {shown(writer)} failed: expected up to {len(view)} bytes, found {written}"
+            )
         view = view[written if isinstance(written, int) else len(view) :]
 
 
-def read_stream(reader: Reader) -> tuple[Any, str]:
+def _read_stream(reader: Reader) -> tuple[Any, str]:
     """Return all that *reader* still gives, and its name for messages."""
     name = str(getattr(reader, "name", "<stream>"))
     try:
         data = reader.read()
-    except (OSError, ValueError) as error:
-        raise PersistenceIOError(f"reading from {name} failed: {error}") from error
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise PersistenceIOError(
+            f"reading from {name} failed: {error}", errno=getattr(error, "errno", None)
+        ) from error
     if isinstance(data, str):
         raise InvalidFormatError(
             f"expected bytes, found text from {name}", suggestion="open the file with 'rb'"

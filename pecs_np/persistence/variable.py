@@ -18,8 +18,8 @@ __all__ = ["decode", "encode"]
 _CONTINUATION = 0x80
 
 
-def encode(column: Array, field: Field, where: str) -> tuple[NDArray[np.uint64], Array]:
-    """Return (offsets, values) of an object column, shape (n,).
+def encode(column: Array, field: Field, where: str, first_row: int = 0) -> tuple[NDArray[np.uint64], Array]:
+    """Return (offsets, values) of an object column, shape (n,), whose rows count from *first_row* in messages.
 
     Offsets, shape (n + 1,), count bytes for texts, else elements. Values have the element's dtype in
     memory: references are still entity ids.
@@ -40,17 +40,19 @@ def encode(column: Array, field: Field, where: str) -> tuple[NDArray[np.uint64],
                 or value.shape[1:] != field.shape
                 or not value.ndim
             ):
-                raise _misfit(value, f"an array of {dtype}, shape {shown}", row, where)
+                raise _misfit(value, f"an array of {dtype}, shape {shown}", first_row + row, where)
         flat, ends = concatenated(objects, dtype)
         return _offsets(ends), flat
     kind = str if field.variable == "str" else bytes
     if not set(map(type, objects)) <= {kind}:
         row, value = next((i, v) for i, v in enumerate(objects) if type(v) is not kind)
-        raise _misfit(value, kind.__name__, row, where)
+        raise _misfit(value, kind.__name__, first_row + row, where)
     texts: list[bytes] = objects
     if kind is str:
         joined = "".join(objects)
-        texts = objects if joined.isascii() else [_utf8(t, i, where) for i, t in enumerate(objects)]
+        texts = (
+            objects if joined.isascii() else [_utf8(t, i, where) for i, t in enumerate(objects, first_row)]
+        )
     # Of ASCII texts, length in characters is length in bytes.
     ends = np.cumsum(np.fromiter(map(len, texts), np.intp, len(texts)), dtype=np.intp)
     blob = joined.encode() if texts is objects and kind is str else b"".join(texts)

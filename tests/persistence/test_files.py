@@ -8,7 +8,6 @@ import stat
 import subprocess
 import sys
 import tempfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ import pytest
 
 import pecs_np
 from pecs_np import PersistenceIOError, World
-from pecs_np.persistence.files import read_file, replace_file, write_all
+from pecs_np.persistence.files import read_file, replace_file
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX files and signals")
 ROOT = Path(pecs_np.__file__).parents[1]
@@ -60,21 +59,6 @@ def test_buffers_of_any_kind_are_written_as_their_bytes(tmp_path):
     array = np.arange(1000, dtype="<u4")
     replace_file(tmp_path / "a", [bytearray(b"x"), memoryview(b"yz"), array])
     assert read_file(tmp_path / "a") == b"xyz" + array.tobytes()
-
-
-def test_a_pipe_that_takes_little_at_a_time_gets_everything():
-    data = os.urandom(1 << 20)
-    read_end, write_end = os.pipe()
-    reader = subprocess.Popen(
-        [sys.executable, "-c", "import sys, zlib; print(zlib.crc32(sys.stdin.buffer.read()))"],
-        stdin=read_end,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    os.close(read_end)
-    write_all(write_end, [data[:10], data[10:]])
-    os.close(write_end)
-    assert int(finished(reader)) == zlib.crc32(data)
 
 
 def test_a_file_keeps_its_permissions_when_it_is_replaced(old):

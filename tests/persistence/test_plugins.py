@@ -8,7 +8,6 @@ import pytest
 
 import pecs_np
 from pecs_np import BinaryPlugin, InvalidFormatError, PersistenceIOError, PersistencePlugin, World, component
-from pecs_np.persistence.plugins import read_stream
 
 
 @component
@@ -146,16 +145,6 @@ def test_a_failing_reader_is_an_error_of_the_library():
 def test_text_from_a_reader_is_refused_with_advice():
     with pytest.raises(InvalidFormatError, match="'rb'"):
         BinaryPlugin().load(io.StringIO("PECS"))
-
-
-def test_a_reader_is_read_from_where_it_stands_and_named_in_messages(tmp_path):
-    path = tmp_path / "some.pecs"
-    path.write_bytes(b"skip" + b"rest")
-    with path.open("rb") as file:
-        file.seek(4)
-        data, name = read_stream(file)
-    assert bytes(data) == b"rest"
-    assert "some.pecs" in name
 
 
 def test_loading_from_an_open_file_gives_the_same_world(world, tmp_path):

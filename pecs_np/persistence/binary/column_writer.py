@@ -1,12 +1,13 @@
 """Version 2 of the binary format, written: a snapshot as sections of whole columns.
 
-A column without references and variable-length fields is written from where it lies in memory.
+A column without references and variable-length fields is written from where it lies in memory; others
+are converted block by block, and compressed ones packed chunk by chunk.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,32 +15,62 @@ import numpy as np
 
 from pecs_np.ecs.arrays import Array, as_bytes
 from pecs_np.ecs.components import ComponentType
+from pecs_np.ecs.dtypes import Field
 from pecs_np.ecs.ids import IdColumn, encode_runs
-from pecs_np.ecs.references import EntityMap, convert
+from pecs_np.ecs.references import EntityMap
 from pecs_np.ecs.snapshot import Snapshot, SnapshotTable
-from pecs_np.ecs.values import invalid_element, invalid_value
-from pecs_np.errors import ComponentValueError
-from pecs_np.persistence import variable
+from pecs_np.persistence.binary.blocks import Blocks, Budget, expanded, rechunked
+from pecs_np.persistence.binary.columns import (
+    FIRST_ROWS,
+    Mapped,
+    check_values,
+    fixed_part,
+    next_rows,
+    unmapped,
+    variable_part,
+)
 from pecs_np.persistence.binary.framing import (
     COLUMN,
+    DELTA_FILTER,
     EXTENDED_METADATA,
+    LZ4,
     NOT_APPLICABLE,
     OFFSETS,
     RAW,
     RUNS,
-    SMALL,
+    SHUFFLE,
     STABLE_IDS,
     VALUES,
+    ZSTD,
     Frame,
-    registry_of,
 )
+from pecs_np.persistence.binary.header import registry_of
 from pecs_np.persistence.binary.schema import TableSchema, types_json, write_schema
+from pecs_np.persistence.binary.sources import SMALL
+from pecs_np.persistence.compression import (
+    CHUNK,
+    CompressionType,
+    Filters,
+    Packing,
+    chunk_sizes,
+    chunk_table,
+    compressed,
+)
 
 __all__ = ["encode"]
 
-# kind, codec, table, type, field, rows, raw size, stored size; and what is stored
+# kind, table, type, field, rows
+Key = tuple[int, int, int, int, int]
+# kind, codec, table, type, field, rows, raw size, stored size; and what is stored: a buffer or Blocks
 Entry = tuple[tuple[int, ...], Any]
-Mapped = Callable[[Array], Array]
+# Bytes-like blocks, the same each time.
+Make = Callable[[], Iterable[Any]]
+
+# As rows of a section: as many as there are items.
+_ELEMENTS = -1
+# What packs better is packed in smaller chunks: readers refuse what unpacks to 1000 times the file.
+_BEST_RATIO = 500
+_CODEC = {CompressionType.Zstd: ZSTD, CompressionType.Lz4: LZ4}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,15 +95,24 @@ def _plan(archetypes: tuple[tuple[ComponentType, ...], ...]) -> _Plan:
     return _Plan(registry_of(types), types_json(types), len(types), order)
 
 
-def encode(snapshot: Snapshot) -> list[Any]:
+def encode(snapshot: Snapshot, packing: Packing | None = None, budget: Budget | None = None) -> Iterable[Any]:
     """Return *snapshot* as the buffers of a save, to be written one after the other.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+    packing : Packing, optional
+        How to compress the columns.
+    budget : Budget, optional
+        How much of what is converted and compressed may stay in memory until it is written. Without
+        one all may; what may not is worked out twice.
 
     Raises
     ------
     ComponentValueError
         If a column holds what no reader would accept.
     """
-    if not snapshot.metadata and (prepared := snapshot.cache.get("binary")) is not None:
+    if packing is None and not snapshot.metadata and (prepared := snapshot.cache.get("binary")) is not None:
         frame: Frame
         frame, parts = prepared
         return frame.filled([part() for part in parts])
@@ -80,9 +120,9 @@ def encode(snapshot: Snapshot) -> list[Any]:
     if snapshot.resources is not None:
         tables = (*tables, snapshot.resources)
     plan = _plan(tuple([table.types for table in tables]))
+    sections = _Sections(packing, budget or Budget())
     mapped: Mapped | None = None
     announced = []
-    entries: list[Entry] = []
     for number, (place, indices) in enumerate(plan.order):
         table = tables[place]
         rows = table.rows
@@ -90,23 +130,28 @@ def encode(snapshot: Snapshot) -> list[Any]:
             announced.append(TableSchema(rows, indices, "resource"))
         else:
             announced.append(TableSchema(rows, indices, "state"))
-            entries.append(_id_section(table.stable_ids, number))
+            sections.add_ids(table.stable_ids, number)
         for type_, index in zip(table.types, indices, strict=True):
             column = table.columns[type_.name]
             layout = type_.layout
-            if layout.checked and (bad := invalid_value(column, layout.fixed)) is not None:
-                raise _refuse(bad, type_)
+            if layout.checked:
+                check_values(column, type_)
             if layout.plain:
-                entries.append(_column_section(column, number, index, rows))
+                key = COLUMN, number, index, NOT_APPLICABLE, rows
+                sections.add(key, _stored(column), layout.disk.itemsize)
                 continue
-            if mapped is None and any(f.has_refs() for f in layout.fields):
+            if mapped is None and layout.refers:
                 mapped = EntityMap((t.entities, t.stable_ids) for t in snapshot.tables)
-            entries += _mixed_sections(column, type_, number, index, mapped or _unmapped)
+            sections.add_mixed(column, type_, number, index, mapped or unmapped)
+    entries = sections.entries
     schema = write_schema(snapshot, plan.types_json, tuple(announced))
     make = _frame if len(schema) <= SMALL else _frame.__wrapped__
-    frame = make(plan, schema, tuple([key for key, _ in entries]), snapshot.entity_count)
-    _prepare(snapshot, [tables[place] for place, _ in plan.order], frame, entries)
-    return frame.filled([stored for _, stored in entries])
+    keys = tuple([key for key, _ in entries])
+    frame = make(plan, schema, keys, snapshot.entity_count, sections.flags)
+    if packing is None:
+        _prepare(snapshot, [tables[place] for place, _ in plan.order], frame, entries)
+    filled = frame.filled([stored for _, stored in entries])
+    return expanded(filled) if sections.blocked else filled
 
 
 def _prepare(snapshot: Snapshot, tables: list[SnapshotTable], frame: Frame, entries: list[Entry]) -> None:
@@ -129,9 +174,11 @@ def _prepare(snapshot: Snapshot, tables: list[SnapshotTable], frame: Frame, entr
 
 
 @functools.lru_cache(maxsize=64)
-def _frame(plan: _Plan, schema: bytes, sections: tuple[tuple[int, ...], ...], count: int) -> Frame:
+def _frame(
+    plan: _Plan, schema: bytes, sections: tuple[tuple[int, ...], ...], count: int, flags: int
+) -> Frame:
     return Frame(
-        flags=EXTENDED_METADATA,
+        flags=flags,
         entity_count=count,
         type_count=plan.type_count,
         registry=plan.registry,
@@ -140,22 +187,99 @@ def _frame(plan: _Plan, schema: bytes, sections: tuple[tuple[int, ...], ...], co
     )
 
 
-def _unmapped(references: Array) -> Array:
-    return references
+class _Sections:
+    """The sections of a save, collected in the order of the file.
 
+    Attributes
+    ----------
+    entries : list of Entry
+    flags : int
+        Those of the header.
+    blocked : bool
+        Whether some section is `Blocks`.
+    """
 
-def _id_section(ids: IdColumn, table: int) -> Entry:
-    runs = encode_runs(ids)
-    stored = _stored(ids.array()) if runs is None else runs
-    codec = RAW if runs is None else RUNS
-    key = (STABLE_IDS, codec, table, NOT_APPLICABLE, NOT_APPLICABLE, ids.size)
-    return (*key, ids.size * 16, len(stored)), stored
+    def __init__(self, packing: Packing | None, budget: Budget) -> None:
+        self.entries: list[Entry] = []
+        self.flags = EXTENDED_METADATA
+        self.blocked = False
+        self._packing = packing
+        self._budget = budget
 
+    def add(self, key: Key, content: Any, item: int, *, delta: bool = False) -> None:
+        """Add a section of items of so many bytes; *content* is a buffer, or makes blocks."""
+        if self._packing is not None and item and self._add_packed(key, content, item, delta=delta):
+            return
+        if callable(content):
+            content = Blocks(content, self._budget)
+            if content.whole is None:
+                self.blocked = True
+            else:
+                content = content.whole
+        self._append(key, RAW, item, len(content), content)
 
-def _column_section(column: Array, table: int, type_: int, rows: int) -> Entry:
-    stored = _stored(column)
-    size = len(stored)
-    return (COLUMN, RAW, table, type_, NOT_APPLICABLE, rows, size, size), stored
+    def add_ids(self, ids: IdColumn, table: int) -> None:
+        """Add the stable ids of a table."""
+        key = STABLE_IDS, table, NOT_APPLICABLE, NOT_APPLICABLE, ids.size
+        runs = encode_runs(ids)
+        if runs is None:
+            self.add(key, _stored(ids.array()), 16, delta=True)
+        else:
+            self._append(key, RUNS, 16, ids.size * 16, runs)
+
+    def add_mixed(self, column: Array, type_: ComponentType, table: int, index: int, mapped: Mapped) -> None:
+        """Add the sections of a type with references or variable-length fields."""
+        layout = type_.layout
+        rows = len(column)
+        item = layout.disk.itemsize
+        content = functools.partial(_converted, column, type_, mapped) if item else b""
+        self.add((COLUMN, table, index, NOT_APPLICABLE, rows), content, item)
+        for place, f in enumerate(type_.fields):
+            if not f.variable:
+                continue
+            make: Callable[[], Iterable[tuple[Array, Array]]]
+            make = functools.partial(_encoded, column, f, type_, mapped)
+            if self._budget.left is None:
+                make = functools.partial(_itself, list(make()))
+            self.add((OFFSETS, table, index, place, rows), functools.partial(_ends, make), 8, delta=True)
+            values = functools.partial(_values, make)
+            self.add((VALUES, table, index, place, _ELEMENTS), values, f.element(disk=True).itemsize)
+
+    def _add_packed(self, key: Key, content: Any, item: int, *, delta: bool) -> bool:
+        """Add the section compressed, where that pays."""
+        packing = self._packing
+        assert packing is not None  # noqa: S101 - for the type checker
+        filters = Filters(item, packing.shuffle and item > 1, packing.shuffle and delta)
+        for size in chunk_sizes(item):
+            raw_size = 0
+
+            def chunks(size: int = size) -> Iterator[bytes]:
+                def counted() -> Iterator[Any]:
+                    nonlocal raw_size
+                    for block in _in_chunks(content, size):
+                        raw_size += len(block)
+                        yield block
+
+                return compressed(counted(), filters, packing)
+
+            stored = Blocks(chunks, self._budget)
+            stored.lead(chunk_table(size, stored.lengths))
+            if raw_size <= _BEST_RATIO * stored.size:
+                break
+        if stored.size >= raw_size:
+            return False
+        codec = _CODEC[packing.codec]
+        self.flags |= codec
+        codec |= SHUFFLE * filters.shuffle | DELTA_FILTER * filters.delta
+        self._append(key, codec, item, raw_size, stored)
+        self.blocked = True
+        return True
+
+    def _append(self, key: Key, codec: int, item: int, raw_size: int, stored: Any) -> None:
+        kind, table, type_, field, rows = key
+        if rows == _ELEMENTS:
+            rows = raw_size // item
+        self.entries.append(((kind, codec, table, type_, field, rows, raw_size, len(stored)), stored))
 
 
 def _itself(data: Any) -> Any:
@@ -168,38 +292,40 @@ def _stored(array: Array) -> Any:
     return as_bytes(np.ascontiguousarray(array))
 
 
-def _mixed_sections(
-    column: Array, type_: ComponentType, table: int, index: int, mapped: Mapped
-) -> Iterator[Entry]:
-    """Yield the sections of a type with references or variable-length fields."""
-    layout = type_.layout
-    fixed = np.empty(len(column), layout.disk)
-    convert(column, fixed, layout.fixed, mapped)
-    yield _column_section(fixed, table, index, len(column))
-    for place, f in enumerate(type_.fields):
-        if not f.variable:
-            continue
-        offsets, values = variable.encode(column[f.name], f, f"{type_.name}.{f.name}")
-        if (bad := invalid_element(values, f)) is not None:
-            element, path, what = bad
-            row = int(np.searchsorted(offsets, element, "right")) - 1
-            raise _refuse((row, path, what), type_)
-        if f.ref:
-            values = mapped(values)
-        elif f.has_refs():
-            converted = np.empty(values.shape, f.element(disk=True).base)
-            convert(values, converted, f.fields, mapped)
-            values = converted
-        sizes = offsets.nbytes, offsets.nbytes
-        yield (OFFSETS, RAW, table, index, place, len(column), *sizes), _stored(offsets)
-        sizes = values.nbytes, values.nbytes
-        yield (VALUES, RAW, table, index, place, int(offsets[-1]), *sizes), _stored(values)
+def _in_chunks(content: Any, size: int) -> Iterable[Any]:
+    if callable(content):
+        return rechunked(content(), size)
+    view = memoryview(content)
+    return (view[start : start + size] for start in range(0, len(view), size))
 
 
-def _refuse(bad: tuple[int, str, str], type_: ComponentType) -> ComponentValueError:
-    row, field, what = bad
-    return ComponentValueError(
-        f"expected values that can be loaded again, found one that {what} in row {row} of"
-        f" {type_.name}.{field}",
-        suggestion="world.validate() lists such values",
-    )
+def _converted(column: Array, type_: ComponentType, mapped: Mapped) -> Iterator[Any]:
+    """Yield the fixed-size part of a column as it is on disk."""
+    rows = max(1, CHUNK // type_.layout.disk.itemsize)
+    for start in range(0, len(column), rows):
+        yield as_bytes(fixed_part(column[start : start + rows], type_, mapped))
+
+
+def _encoded(column: Array, f: Field, type_: ComponentType, mapped: Mapped) -> Iterator[tuple[Array, Array]]:
+    """Yield offsets, from 0 each time, and values of some rows of a variable-length field after others."""
+    start, rows = 0, FIRST_ROWS
+    while start < len(column):
+        part = column[start : start + rows]
+        offsets, values = variable_part(part, f, type_, mapped, start)
+        yield offsets, values
+        start += len(part)
+        rows = next_rows(len(part), values.nbytes)
+
+
+def _ends(make: Callable[[], Iterable[tuple[Array, Array]]]) -> Iterator[Any]:
+    """Yield the offsets of all rows."""
+    base = np.uint64(0)
+    skip = 0
+    for offsets, _ in make():
+        ends = offsets + base
+        yield as_bytes(ends[skip:])
+        base, skip = ends[-1], 1
+
+
+def _values(make: Callable[[], Iterable[tuple[Array, Array]]]) -> Iterator[Any]:
+    return (as_bytes(values) for _, values in make())

@@ -2,85 +2,58 @@
 
 from __future__ import annotations
 
-import io
-import os
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Literal, Self
 
-import numpy as np
-
-from pecs_np.ecs.arrays import BYTE
 from pecs_np.ecs.snapshot import Snapshot
-from pecs_np.errors import InvalidFormatError, PersistenceError
+from pecs_np.errors import LimitExceededError, PersistenceError
 from pecs_np.messages import shown
-from pecs_np.persistence.binary.column_reader import decode
-from pecs_np.persistence.binary.column_writer import encode
-from pecs_np.persistence.binary.framing import SMALL, VERSION
-from pecs_np.persistence.files import MOST_AT_ONCE, PathLike, reporting
+from pecs_np.persistence.binary import column_reader, column_writer, record_reader, record_writer
+from pecs_np.persistence.binary.blocks import Budget
+from pecs_np.persistence.binary.framing import VERSION
+from pecs_np.persistence.binary.header import VERSIONS, read_header
+from pecs_np.persistence.binary.sources import BytesSource, FileSource, Source, StreamSource
+from pecs_np.persistence.compression import CompressionType, Packing, usable_cores
+from pecs_np.persistence.files import InputFile, PathLike
 from pecs_np.persistence.limits import Limits
 from pecs_np.persistence.plugins import PersistencePlugin
 
 __all__ = ["BinaryPlugin"]
 
-
-class BytesSource:
-    """A save in memory. Columns are copied out of it."""
-
-    def __init__(self, data: Any, name: str) -> None:
-        try:
-            view = memoryview(data)
-            self._view = view.cast("B") if view.contiguous else memoryview(bytes(view))
-        except TypeError:
-            raise InvalidFormatError(
-                f"expected the bytes of a save, found {type(data).__name__}",
-                suggestion="use load(path) for a file",
-            ) from None
-        self.size = len(self._view)
-        self.name = name
-
-    def read(self, offset: int, size: int) -> bytes:
-        return bytes(self._view[offset : offset + size])
-
-    def fresh(self, offset: int, size: int) -> Any:
-        part = self._view[offset : offset + size]
-        return bytearray(part) if size < SMALL else np.frombuffer(part, BYTE).copy()
-
-
-class FileSource:
-    """A save on disk. Columns are read straight into their arrays."""
-
-    def __init__(self, file: io.FileIO, path: PathLike) -> None:
-        self._file = file
-        self.size = os.fstat(file.fileno()).st_size
-        self.name = os.fsdecode(path)
-
-    def read(self, offset: int, size: int) -> bytes:
-        return bytes(self.fresh(offset, size))
-
-    def fresh(self, offset: int, size: int) -> Any:
-        data: Any = bytearray(size) if size < SMALL else np.empty(size, BYTE)
-        view = memoryview(data)
-        with reporting("reading", self.name):
-            self._file.seek(offset)
-            while view:
-                count = self._file.readinto(view[:MOST_AT_ONCE])
-                if not count:
-                    raise PersistenceError(
-                        f"expected {self.size} bytes, found the end at byte {offset + size - len(view)} of"
-                        f" {self.name}",
-                        suggestion="another program changed the file while it was read",
-                    )
-                view = view[count:]
-        return data
+# Of what is converted and compressed for a stream, bytes that stay in memory until they are written.
+_KEPT_FOR_STREAMS = 8 << 20
 
 
 class BinaryPlugin(PersistencePlugin):
-    """The binary format, version 2: whole columns, raw. The default, and the fastest.
+    """The binary format. Version 2, whole columns, is the default, and the fastest.
+
+    Both versions are read, whatever options are set.
 
     Parameters
     ----------
+    version : 1 or 2
+        What to write: 1 for the entity records of the original Rust library, which hold entities and
+        components and nothing else; 2 for columns.
+    compression : "zstd" or "lz4", optional
+        How to compress the columns of version 2.
+    level : int, optional
+        Of the compression: 1 to 22 for zstd, by default 3; 0 to 16 for lz4, by default 0.
+    shuffle : bool
+        Whether to sort the bytes of numbers by significance before compressing them, and to store ids
+        and offsets as differences: smaller and mostly faster.
+    threads : int, optional
+        How many threads compress and decompress, by default as many as there are cores, up to 8.
+    checksum : "iso" or "we"
+        What ends a save of version 1: CRC-64/ISO, or CRC-64/WE as the Rust library wants it.
     limits : Limits, optional
         On what a save may ask for when it is read.
+
+    Raises
+    ------
+    PersistenceError
+        If the options do not go together.
+    PluginNotFoundError
+        If the package for the compression is missing.
 
     Examples
     --------
@@ -90,32 +63,110 @@ class BinaryPlugin(PersistencePlugin):
     >>> BinaryPlugin().save(World(), file)
     >>> len(file.getvalue())
     264
+    >>> BinaryPlugin(version=1, checksum="we").save(World(), file := io.BytesIO())
+    >>> file.getvalue().hex(" ", 4)
+    '50454353 01000000 00000000 00000000 00000000 00000000 7794eba4 22e88e5d'
     """
 
-    def __init__(self, *, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        version: int = VERSION,
+        compression: str | None = None,
+        level: int | None = None,
+        shuffle: bool = True,
+        threads: int | None = None,
+        checksum: Literal["iso", "we"] = "iso",
+        limits: Limits | None = None,
+    ) -> None:
+        if version not in VERSIONS:
+            raise PersistenceError(f"expected version 1 or 2 of the format, found {shown(version)}")
+        if checksum not in ("iso", "we"):
+            raise PersistenceError(f"expected checksum 'iso' or 'we', found {shown(checksum)}")
+        if version == VERSION and checksum == "we":
+            raise PersistenceError(
+                "expected version 1 with checksum 'we', found version 2", suggestion="pass version=1"
+            )
+        if version != VERSION and compression is not None:
+            raise PersistenceError(
+                f"expected no compression with version 1, found {shown(compression)}",
+                suggestion="pass version=2",
+            )
+        if compression is None and level is not None:
+            raise PersistenceError(
+                f"expected a level only with compression, found {shown(level)}",
+                suggestion='pass compression="zstd"',
+            )
+        self.version = version
+        self.checksum = checksum
         self.limits = Limits() if limits is None else limits
         if not isinstance(self.limits, Limits):
             raise PersistenceError(f"expected Limits, found {shown(limits)}")
+        self.packing = None if compression is None else Packing.of(compression, level, shuffle, threads)
+        self._threads = usable_cores(threads)
 
-    def encode(self, snapshot: Snapshot) -> Sequence[Any]:
+    @classmethod
+    def with_compression(cls, compression: CompressionType | str) -> Self:
+        """Return the plugin that compresses columns with that codec."""
+        return cls(compression=compression)
+
+    def __repr__(self) -> str:
+        packing = f", compression={str(self.packing.codec)!r}" if self.packing else ""
+        return f"{type(self).__name__}(version={self.version}{packing})"
+
+    def encode(self, snapshot: Snapshot) -> Iterable[Any]:
         """Return *snapshot* as the buffers of a save; large columns are views of its memory."""
-        return encode(snapshot)
+        return self._encode(snapshot, None)
+
+    def encode_stream(self, snapshot: Snapshot) -> Iterable[Any]:
+        """Return *snapshot* as the buffers of a save, of which few are in memory at a time."""
+        return self._encode(snapshot, _KEPT_FOR_STREAMS)
+
+    def _encode(self, snapshot: Snapshot, kept: int | None) -> Iterable[Any]:
+        if self.version == VERSION:
+            return column_writer.encode(snapshot, self.packing, Budget(kept))
+        return record_writer.encode(snapshot, self.checksum, Budget(kept))
 
     def decode(self, data: Any, name: str = "<bytes>") -> Snapshot:
         """Return the snapshot that *data* holds, every sum checked."""
-        return decode(BytesSource(data, name), self.limits)
+        return self._decode(BytesSource(data, name))
 
     def decode_file(self, path: PathLike) -> Snapshot:
         """Return the snapshot that the file *path* holds, read straight into columns."""
-        with reporting("opening", path):
-            file = io.FileIO(path)
-        with file:
-            return decode(FileSource(file, path), self.limits)
+        with InputFile(path) as file:
+            return self.decode_stream(file) if file.size is None else self._decode(FileSource(file))
+
+    def decode_stream(self, reader: Any, *, to_end: bool = True) -> Snapshot:
+        """Return the snapshot that *reader* gives, read straight into columns.
+
+        Of a save of version 2 not a byte more is read than it has; unless *to_end* is unset, the stream
+        must end there.
+        """
+        source = StreamSource(reader)
+        snapshot = self._decode(source)
+        if to_end:
+            source.expect_end()
+        return snapshot
+
+    def _decode(self, source: Source) -> Snapshot:
+        try:
+            header = read_header(source, self.limits)
+            if header.version == VERSION:
+                return column_reader.decode(source, header, self.limits, self._threads)
+            return record_reader.decode(source, header, self.limits)
+        except MemoryError:
+            raise LimitExceededError(
+                f"expected memory for {source.name}, found too little", suggestion="close other programs"
+            ) from None
 
     def format_name(self) -> str:
         """Return ``"binary"``."""
         return "binary"
 
     def format_version(self) -> int:
-        """Return 2."""
-        return VERSION
+        """Return the version that is written: 1 or 2."""
+        return self.version
+
+    def can_load_version(self, version: int) -> bool:
+        """Tell whether that version of the format is read: 1 and 2 are."""
+        return version in VERSIONS

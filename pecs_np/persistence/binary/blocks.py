@@ -1,0 +1,139 @@
+"""The content of a section too large to stand in memory twice: made block by block, as often as needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from pecs_np.ecs.arrays import BYTE
+from pecs_np.errors import PersistenceError
+from pecs_np.persistence.checksum import combine, crc64
+
+__all__ = ["Blocks", "Budget", "expanded", "rechunked"]
+
+
+class Budget:
+    """How many bytes of made blocks a save may still keep.
+
+    Parameters
+    ----------
+    left : int or None
+        None for any number.
+    """
+
+    __slots__ = ("left",)
+
+    def __init__(self, left: int | None = None) -> None:
+        self.left = left
+
+    def take(self, size: int) -> bool:
+        """Take *size* bytes if they are left."""
+        if self.left is not None:
+            if size > self.left:
+                return False
+            self.left -= size
+        return True
+
+    def give_back(self, size: int) -> None:
+        """Give back *size* bytes that were taken."""
+        if self.left is not None:
+            self.left += size
+
+
+class Blocks:
+    """Bytes that come in blocks: made once to learn their size and sum, and again to write them.
+
+    Where the budget allows, the blocks of the first time are kept.
+
+    Parameters
+    ----------
+    make : callable
+        Returns the blocks, the same each time.
+    budget : Budget
+
+    Attributes
+    ----------
+    size, crc : int
+    lengths : list of int
+        Bytes of each block.
+    """
+
+    __slots__ = ("_first", "_kept", "_make", "crc", "lengths", "size")
+
+    def __init__(self, make: Callable[[], Iterable[Any]], budget: Budget) -> None:
+        self._make = make
+        self._first = b""
+        self._kept: list[Any] | None = []
+        self.lengths: list[int] = []
+        self.crc = self.size = 0
+        for block in make():
+            length = memoryview(block).nbytes
+            self.lengths.append(length)
+            self.size += length
+            self.crc = crc64(block, self.crc)
+            if self._kept is not None:
+                if budget.take(length):
+                    self._kept.append(block)
+                else:
+                    budget.give_back(self.size - length)
+                    self._kept = None
+
+    def lead(self, first: bytes) -> None:
+        """Put *first* before the blocks."""
+        self._first = first
+        self.crc = combine(crc64(first), self.crc, self.size)
+        self.size += len(first)
+
+    @property
+    def whole(self) -> Any | None:
+        """All bytes, where they are but one block and that was kept; else None."""
+        return self._kept[0] if self._kept is not None and len(self._kept) == 1 else None
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[Any]:
+        if self._first:
+            yield self._first
+        if self._kept is not None:
+            yield from self._kept
+            return
+        crc = crc64(self._first)
+        for block in self._make():
+            crc = crc64(block, crc)
+            yield block
+        if crc != self.crc:
+            raise PersistenceError(
+                "expected a world that stays as it is while it is saved, found that it changed",
+                suggestion="save world.snapshot(copy=True), or stop the thread that changes it",
+            )
+
+
+def expanded(buffers: Iterable[Any]) -> Iterator[Any]:
+    """Yield *buffers*, those that are `Blocks` block by block."""
+    for buffer in buffers:
+        if type(buffer) is Blocks:
+            yield from buffer
+        else:
+            yield buffer
+
+
+def rechunked(blocks: Iterable[Any], size: int) -> Iterator[Any]:
+    """Yield the same bytes in blocks of *size*, the last one shorter."""
+    pending: list[Any] = []
+    length = 0
+    for block in blocks:
+        data = np.frombuffer(block, BYTE)
+        start = 0
+        while length + len(data) - start >= size:
+            stop = start + size - length
+            part = data[start:stop]
+            yield np.concatenate([*pending, part]) if pending else part
+            pending, length, start = [], 0, stop
+        if start < len(data):
+            pending.append(data[start:])
+            length += len(data) - start
+    if pending:
+        yield np.concatenate(pending)

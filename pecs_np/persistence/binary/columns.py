@@ -1,0 +1,252 @@
+"""Columns of a world and the same columns as a save has them: alike in both versions of the format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pecs_np.ecs.arrays import BYTE, Array
+from pecs_np.ecs.components import ComponentType
+from pecs_np.ecs.dtypes import Field
+from pecs_np.ecs.ids import ENTITY_ID, ColumnLookup, IdColumn, as_int, find_duplicate
+from pecs_np.ecs.references import convert
+from pecs_np.ecs.values import invalid_element, invalid_value
+from pecs_np.errors import (
+    ComponentValueError,
+    CorruptedDataError,
+    DanglingReferenceError,
+    InvalidFormatError,
+)
+from pecs_np.persistence import variable
+from pecs_np.persistence.compression import CHUNK
+
+__all__ = [
+    "FIRST_ROWS",
+    "Mapped",
+    "Where",
+    "assemble",
+    "check_distinct",
+    "check_values",
+    "fixed_part",
+    "frombuffer",
+    "holds_null",
+    "mapping",
+    "next_rows",
+    "rows_of",
+    "unmapped",
+    "variable_part",
+]
+
+# Rows with variable-length fields that are converted at once.
+FIRST_ROWS, _MOST_ROWS = 1 << 12, 1 << 16
+
+Mapped = Callable[[Array], Array]
+# What messages call a part of a column: 0 its rows, then offsets and values of each variable-length field.
+Where = Callable[[int], str]
+
+
+def unmapped(references: Array) -> Array:
+    """Return *references* as they are: a `Mapped` that leaves them alone."""
+    return references
+
+
+def check_values(column: Array, type_: ComponentType) -> None:
+    """Raise where the fixed-size part of a column holds what no reader would accept."""
+    if type_.layout.checked:
+        _refuse(invalid_value(column, type_.layout.fixed), type_)
+
+
+def fixed_part(column: Array, type_: ComponentType, mapped: Mapped) -> Array:
+    """Return the fixed-size part of *column*, shape (n,), of the type's disk dtype."""
+    layout = type_.layout
+    if layout.plain:
+        return column
+    rows = np.empty(len(column), layout.disk)
+    convert(column, rows, layout.fixed, mapped)
+    return rows
+
+
+def variable_part(
+    column: Array, f: Field, type_: ComponentType, mapped: Mapped, first_row: int
+) -> tuple[NDArray[np.uint64], Array]:
+    """Return (offsets, values), as they are on disk, of a variable-length field.
+
+    Parameters
+    ----------
+    column : array, shape (n,)
+        Of all fields of *type_*.
+    first_row : int
+        What row messages call the first.
+
+    Raises
+    ------
+    ComponentValueError
+        If a value could not be loaded again.
+    """
+    offsets, values = variable.encode(column[f.name], f, f"{type_.name}.{f.name}", first_row)
+    if (bad := invalid_element(values, f)) is not None:
+        element, path, what = bad
+        row = first_row + int(np.searchsorted(offsets, element, "right")) - 1
+        _refuse((row, path, what), type_)
+    if f.ref:
+        values = mapped(values)
+    elif f.has_refs():
+        converted = np.empty(values.shape, f.element(disk=True).base)
+        convert(values, converted, f.fields, mapped)
+        values = converted
+    return offsets, np.ascontiguousarray(values)
+
+
+def _refuse(bad: tuple[int, str, str] | None, type_: ComponentType) -> None:
+    if bad is not None:
+        row, field, what = bad
+        raise ComponentValueError(
+            f"expected values that can be loaded again, found one that {what} in row {row} of"
+            f" {type_.name}.{field}",
+            suggestion="world.validate() lists such values",
+        )
+
+
+def next_rows(rows: int, size: int) -> int:
+    """Return how many rows make about a chunk, if they are like the last *rows*, which made *size* bytes."""
+    return min(_MOST_ROWS, max(1, rows * CHUNK // max(size, 1)))
+
+
+def frombuffer(data: Any, dtype: np.dtype[Any]) -> Array:
+    """Return a buffer, which may be empty, as an array."""
+    return np.frombuffer(data, dtype) if len(data) else np.empty(0, dtype)
+
+
+def rows_of(data: Any, dtype: np.dtype[Any], rows: int) -> Array:
+    """Return a buffer as *rows* rows of *dtype*, which may have no bytes."""
+    return np.frombuffer(data, dtype) if dtype.itemsize and rows else np.empty(rows, dtype)
+
+
+def assemble(
+    type_: ComponentType,
+    described: ComponentType,
+    rows: Array,
+    parts: Sequence[Any],
+    mapped: Mapped | None,
+    where: Where,
+) -> Array:
+    """Return the column of a type from what a save holds of it, every value checked.
+
+    Parameters
+    ----------
+    type_ : ComponentType
+    described : ComponentType
+        The type as the file has it: of the same layout, perhaps with fewer members of an enum.
+    rows : array, shape (n,), of the type's disk dtype
+        Its fixed-size part.
+    parts : sequence of bytes-like
+        Offsets and values of each variable-length field in turns.
+    mapped : callable or None
+        Turns stable ids into entity ids; without it references stay stable ids.
+    where : callable
+
+    Raises
+    ------
+    CorruptedDataError, InvalidFormatError
+    """
+    layout = type_.layout
+    if layout.checked:
+        # Before NumPy converts anything: it trips over code points that are none.
+        _check(invalid_value(rows, described.layout.fixed), where, 0)
+    if layout.plain or (mapped is None and not layout.variable):
+        return rows
+    dtype = layout.memory
+    if mapped is None:
+        dtype = np.dtype(
+            [(f.name, np.dtype(object) if f.variable else f.element(disk=True)) for f in layout.fields]
+        )
+    column = np.empty(len(rows), dtype)
+    convert(rows, column, layout.fixed, mapped or unmapped)
+    for i, f in enumerate(layout.variable):
+        first, second = parts[2 * i : 2 * i + 2]
+        offsets = np.frombuffer(first, "<u8")
+        if offsets[0] != 0 or not (offsets[1:] >= offsets[:-1]).all():
+            raise CorruptedDataError(f"expected offsets from 0 that never decrease in {where(1 + 2 * i)}")
+        column[f.name] = _variable(f, described.layout.variable[i], offsets, second, mapped, where, 2 + 2 * i)
+    return column
+
+
+def _check(bad: tuple[int, str, str] | None, where: Where, part: int) -> None:
+    if bad is not None:
+        row, field, what = bad
+        raise CorruptedDataError(
+            f"expected valid values, found one that {what} in row {row} of {field!r} in {where(part)}"
+        )
+
+
+def _variable(
+    f: Field,
+    described: Field,
+    offsets: NDArray[np.uint64],
+    data: Any,
+    mapped: Mapped | None,
+    where: Where,
+    part: int,
+) -> Array:
+    """Return the object column of a variable-length field from its offsets and its values."""
+    element = f.element(disk=True)
+    count = int(offsets[-1])
+    if len(data) != count * element.itemsize:
+        raise InvalidFormatError(
+            f"expected {count} elements of {element.itemsize} bytes, found {len(data)} bytes in {where(part)}"
+        )
+    if f.variable == "list":
+        values = frombuffer(data, element.base).reshape(count, *f.shape)
+        if (bad := invalid_element(values, described)) is not None:
+            row = int(np.searchsorted(offsets, bad[0], "right")) - 1
+            _check((row, *bad[1:]), where, part)
+        if mapped is not None and f.ref:
+            values = mapped(values)
+        elif mapped is not None and f.has_refs():
+            memory = np.empty(values.shape, f.element().base)
+            convert(values, memory, f.fields, mapped)
+            values = memory
+    else:
+        values = frombuffer(data, BYTE)
+    return variable.decode(offsets, values, f, f"{f.name!r} in {where(part)}")
+
+
+def holds_null(ids: IdColumn) -> bool:
+    """Tell whether one of the stable ids is 0, which means "no entity"."""
+    if ids.runs is not None:
+        return any([not first for first, _ in ids.runs])
+    array = ids.array()
+    return not (array["lo"] | array["hi"]).all()
+
+
+def check_distinct(ids: Sequence[IdColumn], name: str) -> None:
+    """Raise where a stable id stands twice in *ids*, the columns of a save."""
+    if (double := find_duplicate(ids)) is not None:
+        raise CorruptedDataError(f"expected distinct stable ids, found {double:032x} twice in {name}")
+
+
+def mapping(ids: Sequence[IdColumn], name: str) -> Mapped:
+    """Return the function that turns stable ids into entity ids, made ready when first called.
+
+    Entities are numbered from 1 in the order of *ids*, the tables' stable ids.
+    """
+    lookup: ColumnLookup | None = None
+
+    def mapped(references: Array) -> Array:
+        nonlocal lookup
+        if lookup is None:
+            lookup = ColumnLookup(ids)
+        flat = references.reshape(-1)
+        found = lookup.find(flat) + 1
+        if not found.all():
+            unknown = flat[(found == 0) & ((flat["lo"] | flat["hi"]) != 0)]
+            if len(unknown):
+                raise DanglingReferenceError(
+                    f"expected references to entities of the save, found {as_int(unknown[0]):032x} in {name}"
+                )
+        return found.astype(ENTITY_ID).reshape(references.shape)
+
+    return mapped

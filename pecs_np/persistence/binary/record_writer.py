@@ -1,0 +1,239 @@
+"""Version 1 of the binary format, written: one record for each entity, the layout of the Rust library.
+
+All integers are little-endian::
+
+    header, type registry   as `header` has them, without flags
+    per entity              stable_id u128, component_count u32,
+                            component_count x { type_id u128, data_len u32, data }
+    footer            8 B   CRC of every byte before it: CRC-64/ISO, or CRC-64/WE as the Rust library writes it
+
+*data* is the component's fixed-size fields in declaration order, packed, then for each variable-length
+field byte_len u32 and its bytes. A reference is the target's stable id, 0 for none. Records of one
+archetype stand together, components in the order of the registry.
+
+Records of one archetype without variable-length fields have one size, so a block of them is an array of
+records, filled column by column.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pecs_np.ecs.arrays import BYTE, Array, as_bytes
+from pecs_np.ecs.components import ComponentType
+from pecs_np.ecs.references import EntityMap
+from pecs_np.ecs.snapshot import Snapshot, SnapshotTable
+from pecs_np.errors import ComponentValueError, PersistenceError
+from pecs_np.messages import shown
+from pecs_np.persistence.binary.blocks import Blocks, Budget, expanded
+from pecs_np.persistence.binary.columns import (
+    FIRST_ROWS,
+    Mapped,
+    check_values,
+    fixed_part,
+    next_rows,
+    unmapped,
+    variable_part,
+)
+from pecs_np.persistence.binary.header import FOOTER_SIZE, HEADER, MAGIC, registry_of, type_id
+from pecs_np.persistence.checksum import crc64, crc64_we
+
+__all__ = ["COMPONENT_HEAD", "ENTITY_HEAD", "OPAQUE", "VERSION", "encode", "windows"]
+
+VERSION = 1
+# stable_id, component_count; type_id, data_len
+ENTITY_HEAD = COMPONENT_HEAD = 20
+# The one field of a component that only a save of version 1 knows: its data as they stand there.
+OPAQUE = "opaque bytes"
+
+_BLOCK = 1 << 19
+_LONGEST = (1 << 32) - 1
+
+
+def encode(snapshot: Snapshot, checksum: str, budget: Budget | None = None) -> Iterable[Any]:
+    """Return *snapshot* as the buffers of a save of version 1, to be written one after the other.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+    checksum : "iso" or "we"
+    budget : Budget, optional
+        How much of what has no fixed size may stay in memory until it is written.
+
+    Raises
+    ------
+    PersistenceError
+        If the snapshot has more than entities and components, which are all that the format holds.
+    ComponentValueError
+        If a column holds what no reader would accept.
+    """
+    _check_fits(snapshot)
+    budget = budget or Budget()
+    types = snapshot.types
+    mapped: Mapped = unmapped
+    if any(t.layout.refers for t in types):
+        mapped = EntityMap((t.entities, t.stable_ids) for t in snapshot.tables)
+    head = HEADER.pack(MAGIC, VERSION, 0, snapshot.entity_count, len(types)) + _registry(types)
+    parts: list[Any] = [[head]]
+    # Tables are in the order of their type names, which is that of their places in the registry.
+    for table in snapshot.tables:
+        for type_ in table.types:
+            check_values(table.columns[type_.name], type_)
+        make = _of_fixed_size if all(not t.layout.variable for t in table.types) else _of_any_size
+        blocks = functools.partial(make, table, mapped)
+        parts.append(blocks() if make is _of_fixed_size else Blocks(blocks, budget))
+    return _footed(expanded(part for blocks in parts for part in blocks), checksum)
+
+
+def _check_fits(snapshot: Snapshot) -> None:
+    extra = {
+        "resources": [t.name for t in snapshot.resources.types] if snapshot.resources else [],
+        "random generators": list(snapshot.rngs),
+        "metadata": list(snapshot.metadata),
+        "a world version": [snapshot.version] if snapshot.version != 1 else [],
+    }
+    for what, found in extra.items():
+        if found:
+            raise PersistenceError(
+                f"expected entities and components only, found {what} ({shown(found)}), which version 1 of the"
+                " format cannot hold",
+                suggestion="save version 2, or save a world without them",
+            )
+
+
+def _footed(buffers: Iterable[Any], checksum: str) -> Iterator[Any]:
+    """Yield *buffers* and their sum."""
+    add = crc64 if checksum == "iso" else crc64_we
+    crc = 0
+    for buffer in buffers:
+        crc = add(buffer, crc)
+        yield buffer
+    yield crc.to_bytes(FOOTER_SIZE, "little")
+
+
+_registry = functools.lru_cache(maxsize=64)(registry_of)
+
+
+@functools.lru_cache(maxsize=64)
+def _record(types: tuple[ComponentType, ...]) -> tuple[np.dtype[Any], Array, tuple[str, ...]]:
+    """Return the dtype of a record, one with all but ids and data, and the names of the data's fields."""
+    fields: list[tuple[str, Any]] = [("id", "V16"), ("count", "<u4")]
+    names = []
+    for i, type_ in enumerate(types):
+        fields += [(f"type{i}", "V16"), (f"size{i}", "<u4")]
+        names.append("")
+        if type_.layout.disk.itemsize:
+            names[i] = f"data{i}"
+            fields.append((names[i], (np.void, type_.layout.disk.itemsize)))
+    dtype = np.dtype(fields)
+    record = np.zeros(1, dtype)
+    record["count"] = len(types)
+    for i, type_ in enumerate(types):
+        record[f"type{i}"] = np.void(type_id(type_.name))
+        record[f"size{i}"] = type_.layout.disk.itemsize
+    return dtype, record.view((np.void, dtype.itemsize)), tuple(names)
+
+
+def _of_fixed_size(table: SnapshotTable, mapped: Mapped) -> Iterator[Any]:
+    """Yield the records of a table without variable-length fields."""
+    dtype, model, names = _record(table.types)
+    step = max(1, _BLOCK // dtype.itemsize)
+    for start in range(0, table.rows, step):
+        stop = min(start + step, table.rows)
+        block = np.empty(stop - start, dtype)
+        block.view(model.dtype)[...] = model
+        block["id"] = table.stable_ids.part(start, stop).view("V16")
+        for type_, name in zip(table.types, names, strict=True):
+            if name:
+                part = fixed_part(table.columns[type_.name][start:stop], type_, mapped)
+                block[name] = part.view(dtype[name])
+        yield as_bytes(block)
+
+
+def _of_any_size(table: SnapshotTable, mapped: Mapped) -> Iterator[Any]:
+    """Yield the records of a table with variable-length fields."""
+    start, rows = 0, FIRST_ROWS
+    while start < table.rows:
+        stop = min(start + rows, table.rows)
+        block = _block(table, mapped, start, stop)
+        yield block
+        rows = next_rows(stop - start, block.nbytes)
+        start = stop
+
+
+def _block(table: SnapshotTable, mapped: Mapped, start: int, stop: int) -> NDArray[np.uint8]:
+    """Return the records of rows *start* to *stop*, byte after byte."""
+    count = stop - start
+    ends = np.full(count, ENTITY_HEAD, np.intp)  # of what is laid out so far, from the start of each record
+    head = np.zeros(count, [("id", "V16"), ("count", "<u4")])
+    head["id"] = table.stable_ids.part(start, stop).view("V16")
+    head["count"] = len(table.types)
+    # What to put where: bytes of one size, or (lengths, bytes).
+    pieces: list[tuple[NDArray[np.intp], Any]] = [(np.zeros(count, np.intp), head)]
+    for type_ in table.types:
+        column = table.columns[type_.name][start:stop]
+        fixed = fixed_part(column, type_, mapped)
+        opaque = is_opaque(type_)
+        inner = np.full(count, fixed.itemsize, np.intp)
+        laid: list[tuple[NDArray[np.intp], Any]] = (
+            [(np.zeros(count, np.intp), fixed)] if fixed.itemsize else []
+        )
+        for f in type_.layout.variable:
+            offsets, values = variable_part(column, f, type_, mapped, start)
+            lengths = np.diff(offsets).astype(np.intp) * f.element(disk=True).itemsize
+            _check_length(lengths, start, f"{type_.name}.{f.name}")
+            if not opaque:
+                laid.append((inner.copy(), lengths.astype("<u4")))
+                inner += 4
+            laid.append((inner.copy(), (lengths, as_bytes(values))))
+            inner += lengths
+        _check_length(inner, start, type_.name)
+        named = np.zeros(count, [("type", "V16"), ("size", "<u4")])
+        named["type"] = np.void(type_id(type_.name))
+        named["size"] = inner
+        pieces.append((ends.copy(), named))
+        ends += COMPONENT_HEAD
+        pieces += [(ends + within, piece) for within, piece in laid]
+        ends += inner
+    begins = np.cumsum(ends) - ends
+    out = np.empty(int(ends.sum()), BYTE)
+    for within, piece in pieces:
+        at = begins + within
+        if isinstance(piece, tuple):
+            out[scattered(at, piece[0])] = piece[1]
+        else:
+            target = windows(out, piece.itemsize)
+            target[at] = piece.view(target.dtype)
+    return out
+
+
+def is_opaque(type_: ComponentType) -> bool:
+    """Tell whether a type is known only as bytes of any length."""
+    return len(type_.fields) == 1 and type_.fields[0].name == OPAQUE and type_.fields[0].variable == "bytes"
+
+
+def windows(data: NDArray[np.uint8], size: int) -> Array:
+    """Return the *size* bytes from each place of *data*, overlapping, as an array of bytes."""
+    return np.ndarray((max(len(data) - size + 1, 0),), (np.void, size), data, 0, (1,))
+
+
+def scattered(starts: NDArray[np.intp], lengths: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return the places start, start + 1, ... of each of *starts*, as many as its length, one after the other."""
+    before = np.cumsum(lengths) - lengths
+    places = np.repeat(starts - before, lengths)
+    places += np.arange(len(places))
+    return places
+
+
+def _check_length(lengths: NDArray[np.intp], first_row: int, where: str) -> None:
+    if lengths.max(initial=0) > _LONGEST:
+        row = first_row + int(lengths.argmax())
+        raise ComponentValueError(
+            f"expected at most {_LONGEST} bytes, found {lengths.max()} in row {row} of {where}",
+            suggestion="save version 2",
+        )

@@ -1,0 +1,518 @@
+"""`Save`: an opened file, whose columns are read and checked when they are touched."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol, Self
+
+import numpy as np
+
+from pecs_np.ecs.arrays import Array, copy_rows
+from pecs_np.ecs.components import ComponentType, component_type
+from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn
+from pecs_np.ecs.snapshot import Snapshot, SnapshotTable
+from pecs_np.errors import PersistenceError, UnknownFieldError
+from pecs_np.messages import shown
+from pecs_np.persistence.binary import record_reader, record_writer
+from pecs_np.persistence.binary.column_reader import open_columns, stable_ids_of
+from pecs_np.persistence.binary.columns import Mapped, Where, assemble, check_distinct, mapping, rows_of
+from pecs_np.persistence.binary.framing import COLUMN, SKIPPABLE, STABLE_IDS, VERSION
+from pecs_np.persistence.binary.header import Header, read_header
+from pecs_np.persistence.binary.schema import resolve_types
+from pecs_np.persistence.binary.sections import check_sum, read_section, sweep, where
+from pecs_np.persistence.binary.sources import FileSource, MappedSource, Source
+from pecs_np.persistence.compression import usable_cores
+from pecs_np.persistence.files import InputFile, PathLike
+from pecs_np.persistence.limits import Limits
+
+__all__ = ["Save", "SaveTable", "open_save"]
+
+
+class _Table(NamedTuple):
+    """A table as it is announced: how many rows, which of the save's types."""
+
+    rows: int
+    types: tuple[int, ...]
+    is_resources: bool = False
+
+
+# The fixed-size part of a column, offsets and values of its variable-length fields, and what to call them.
+_Parts = tuple[Array, Sequence[Any], Where]
+
+
+class _Content(Protocol):
+    """What a save holds, whichever version it is."""
+
+    types: tuple[ComponentType, ...]
+    tables: list[_Table]
+    metadata: dict[str, Any]
+    world_version: int
+
+    def ids(self, table: int) -> IdColumn:
+        """Return the stable ids of a table."""
+        ...
+
+    def parts(self, table: int, index: int) -> _Parts:
+        """Return a column of a table as the save has it, as arrays of the caller's."""
+        ...
+
+    def size(self, index: int) -> int:
+        """Return how many bytes a type takes in the file."""
+        ...
+
+    def verify(self) -> None:
+        """Check all that is neither ids nor columns."""
+        ...
+
+    def snapshot(self, tables: tuple[SnapshotTable, ...], resources: SnapshotTable | None) -> Snapshot:
+        """Return the snapshot of these tables."""
+        ...
+
+
+class _Columns:
+    """Version 2: each section is read when it is touched."""
+
+    def __init__(self, source: Source, header: Header, limits: Limits, threads: int) -> None:
+        self._source = source
+        self._threads = threads
+        self._head, self._schema, expected = open_columns(source, header, limits)
+        self.types = self._schema.types
+        self.tables = [_Table(rows, types, role == "resource") for rows, types, role in self._schema.tables]
+        self.metadata = self._schema.metadata
+        self.world_version = self._schema.version
+        # Of the sections that may not be skipped: place and bytes of an item.
+        known = [i for i, section in enumerate(self._head.sections) if not section[0] & SKIPPABLE]
+        self._known = [(place, wanted.item) for place, wanted in zip(known, expected, strict=True)]
+        # Which of them are the ids of a table, and the first of a column.
+        self._first = {
+            (wanted.kind, wanted.table, wanted.type): i
+            for i, wanted in enumerate(expected)
+            if wanted.kind in (STABLE_IDS, COLUMN)
+        }
+        self._ids = {wanted.table: i for i, wanted in enumerate(expected) if wanted.kind == STABLE_IDS}
+
+    def ids(self, table: int) -> IdColumn:
+        place, _ = self._known[self._ids[table]]
+        section = self._head.sections[place]
+        return stable_ids_of(self._source, section, self._read(self._ids[table]), place)
+
+    def parts(self, table: int, index: int) -> _Parts:
+        first = self._first[COLUMN, table, index]
+        layout = self.types[index].layout
+        rows = rows_of(self._read(first), layout.disk, self.tables[table].rows)
+        values = [self._read(first + 1 + i) for i in range(2 * len(layout.variable))]
+        return rows, values, functools.partial(self._where, first)
+
+    def size(self, index: int) -> int:
+        return sum(section[7] for section in self._head.sections if section[3] == index)
+
+    def verify(self) -> None:
+        for place, section in sweep(self._source, self._head):
+            check_sum(self._source, section, place)
+
+    def snapshot(self, tables: tuple[SnapshotTable, ...], resources: SnapshotTable | None) -> Snapshot:
+        schema = self._schema
+        metadata = copy.deepcopy(schema.metadata)
+        return Snapshot(
+            tables, resources, schema.version, metadata, schema.rngs, schema.id_source, sound=True
+        )
+
+    def _read(self, number: int) -> Any:
+        place, item = self._known[number]
+        return read_section(self._source, self._head.sections[place], place, item, self._threads)
+
+    def _where(self, first: int, part: int) -> str:
+        place, _ = self._known[first + part]
+        return where(self._source, place, self._head.sections[place])
+
+
+class _Records:
+    """Version 1: all records are read when the first is touched."""
+
+    world_version = 1
+
+    def __init__(self, source: Source, header: Header, limits: Limits) -> None:
+        self._name = source.name
+        self._tables = record_reader.read_records(source, header, limits)
+        types = {t.name: t for table in self._tables for t in table.types}
+        self.metadata: dict[str, Any] = {}
+        self.types = tuple([types[name] for name in sorted(types)])
+        places = {t.name: i for i, t in enumerate(self.types)}
+        self.tables = [
+            _Table(t.ids.size, tuple([places[type_.name] for type_ in t.types])) for t in self._tables
+        ]
+
+    def ids(self, table: int) -> IdColumn:
+        return self._tables[table].ids.frozen(copy=True)
+
+    def parts(self, table: int, index: int) -> _Parts:
+        type_ = self.types[index]
+        rows, values = self._tables[table].parts[self.tables[table].types.index(index)]
+        return rows.copy(), values, functools.partial(record_reader.where, type_, self._name)
+
+    def size(self, index: int) -> int:
+        heads = sum(table.rows for table in self.tables if index in table.types)
+        found = [
+            part
+            for number, table in enumerate(self.tables)
+            if index in table.types
+            for part in (self.parts(number, index),)
+        ]
+        return heads * record_writer.COMPONENT_HEAD + sum(
+            rows.nbytes + sum(map(len, values[1::2])) for rows, values, _ in found
+        )
+
+    def verify(self) -> None:
+        """All has been checked when the records were read."""
+
+    def snapshot(self, tables: tuple[SnapshotTable, ...], resources: SnapshotTable | None) -> Snapshot:
+        return Snapshot(tables, resources, sound=True)
+
+
+class SaveTable:
+    """The entities of one archetype in an opened save: its columns belong together row by row.
+
+    Attributes
+    ----------
+    rows : int
+    types : tuple of ComponentType
+    """
+
+    def __init__(self, save: Save, number: int, table: _Table) -> None:
+        self._save = save
+        self._number = number
+        self.rows = table.rows
+        self.types = tuple([save.types[i] for i in table.types])
+
+    def __repr__(self) -> str:
+        return f"<{self.rows} rows of ({', '.join(t.name for t in self.types)})>"
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __contains__(self, type_: Any) -> bool:
+        return _name(type_) in [t.name for t in self.types]
+
+    def __getitem__(self, type_: Any) -> Array:
+        """Return the table's column of a type, shape (rows,); see `Save`."""
+        name = _name(type_)
+        for index, found in enumerate(self._save.types):
+            if found.name == name and found in self.types:
+                return self._save._read(self._number, index)
+        raise _unknown(name, self.types, repr(self))
+
+    def entities(self) -> Array:
+        """Return the stable ids of the rows, shape (rows,), of dtype ``[("lo", "<u8"), ("hi", "<u8")]``."""
+        return self._save._content().ids(self._number).array()
+
+
+class Save:
+    """An opened save: what it holds is told at once, columns are read and checked when they are touched.
+
+    It needs none of the classes that the program which wrote it defined. ``save["Position"]`` is all rows
+    of a component as a structured array, in table order; a new one each time, which you may change.
+    References in it are the stable ids of their targets, as `entities` gives them. Close it, or use it in
+    a ``with`` block.
+
+    Of a save of version 1 only the header is read at once; the first touch reads all of it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import pecs_np
+    >>> world = pecs_np.World(seed=1)
+    >>> Spot = pecs_np.make_component("Spot", {"x": np.float32})
+    >>> ids = world.spawn_batch(Spot(x=[1, 2, 3]))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     world.save(Path(folder, "game.pecs"))
+    ...     with pecs_np.open(Path(folder, "game.pecs")) as save:
+    ...         print(save.entity_count, save.types, save["Spot"]["x"])
+    3 (<component Spot v1 (x: f4)>,) [1. 2. 3.]
+    >>> pecs_np.unregister("Spot")
+    """
+
+    def __init__(self, file: InputFile, source: Source, limits: Limits, threads: int) -> None:
+        self._file = file
+        self._source = source
+        self._limits = limits
+        self._threads = threads
+        self._loaded: _Content | None = None
+        self._header = header = read_header(source, limits)
+        if header.version == VERSION:
+            self._loaded = _Columns(source, header, limits, threads)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file. What was read stays."""
+        self._file.close()
+
+    @property
+    def name(self) -> str:
+        """The path that was opened."""
+        return self._source.name
+
+    @property
+    def format_version(self) -> int:
+        """The version of the binary format: 1 or 2."""
+        return self._header.version
+
+    @property
+    def entity_count(self) -> int:
+        """How many entities it holds."""
+        return self._header.entity_count
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The metadata of the world, as a copy."""
+        return copy.deepcopy(self._content().metadata)
+
+    @property
+    def world_version(self) -> int:
+        """The version of the world."""
+        return self._content().world_version
+
+    @property
+    def types(self) -> tuple[ComponentType, ...]:
+        """The component types as the save describes them, resources too, sorted by name."""
+        return self._content().types
+
+    @property
+    def tables(self) -> tuple[SaveTable, ...]:
+        """The tables of entities, one for each set of component types that occurs."""
+        tables = enumerate(self._content().tables)
+        return tuple([SaveTable(self, i, table) for i, table in tables if not table.is_resources])
+
+    @property
+    def resources(self) -> dict[str, Array]:
+        """The resources by name, each of shape ()."""
+        content = self._content()
+        return {
+            self.types[index].name: self._read(number, index).reshape(())
+            for number, table in enumerate(content.tables)
+            if table.is_resources
+            for index in table.types
+        }
+
+    def __contains__(self, type_: Any) -> bool:
+        return _name(type_) in list(self)
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the names of the component types that entities have."""
+        content = self._content()
+        found = {i for table in content.tables if not table.is_resources for i in table.types}
+        return iter([content.types[i].name for i in sorted(found)])
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self)
+
+    def __repr__(self) -> str:
+        head = f"<Save {self.name}: {self.entity_count} entities, version {self.format_version}>"
+        if self._loaded is None:
+            names = ", ".join(f"{name} v{version}" for name, version in self._header.registry)
+            return f"{head}\n  {names or 'no components'}, not read yet"
+        content = self._loaded
+        lines = [head]
+        for index, type_ in enumerate(content.types):
+            here = [table for table in content.tables if index in table.types]
+            rows = sum(table.rows for table in here if not table.is_resources)
+            what = f"{rows:,} rows" if rows else "a resource"
+            lines.append(f"  {type_!r}: {what}, {content.size(index):,} bytes")
+        return "\n".join(lines)
+
+    def __getitem__(self, type_: Any) -> Array:
+        """Return all rows of a component type, given by name or class, in table order."""
+        numbers, index = self._having(type_)
+        if len(numbers) == 1:
+            return self._read(numbers[0], index)
+        tables = self._content().tables
+        joined: Array | None = None
+        start = 0
+        for number in numbers:
+            part = self._read(number, index)
+            if joined is None:
+                joined = np.empty(sum(tables[n].rows for n in numbers), part.dtype)
+            copy_rows(joined[start : start + len(part)], part)
+            start += len(part)
+        assert joined is not None  # noqa: S101 - for the type checker: no type without a table
+        return joined
+
+    def column(self, type_: Any, field: str | None = None) -> Array:
+        """Return all rows of a component type, or of one of its fields, as an array of its own.
+
+        Raises
+        ------
+        UnknownFieldError
+            If the save has no such type or field.
+        """
+        rows = self[type_]
+        if field is None:
+            return rows
+        names = rows.dtype.names or ()
+        if field not in names:
+            raise UnknownFieldError(
+                f"expected a field of {_name(type_)} ({', '.join(names)}), found {field!r} in {self.name}"
+            )
+        found = rows[field]
+        return found.copy() if rows.flags.writeable else found
+
+    def entities(self, type_: Any = None) -> Array:
+        """Return the stable ids of all entities, or of those with a type, in the order of its rows.
+
+        The dtype is ``[("lo", "<u8"), ("hi", "<u8")]``.
+        """
+        content = self._content()
+        if type_ is None:
+            numbers = [i for i, table in enumerate(content.tables) if not table.is_resources]
+        else:
+            numbers, _ = self._having(type_)
+        parts = [content.ids(number).array() for number in numbers]
+        return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, STABLE_ID), *parts])
+
+    def snapshot(self, types: Any = None) -> Snapshot:
+        """Return the save as a snapshot, from which worlds can be made.
+
+        Parameters
+        ----------
+        types : iterable of names or classes, optional
+            Which components to read; all entities are there in any case.
+
+        Raises
+        ------
+        UnsupportedVersionError, ComponentDefinitionError
+            If a component is defined in this program in another version, or with other fields.
+        """
+        content = self._content()
+        wanted = [t.name for t in content.types]
+        if types is not None:
+            wanted = [_name(t) for t in ((types,) if isinstance(types, str | type) else types)]
+            for name in wanted:
+                self._index(name)
+        numbers = [i for i, table in enumerate(content.tables) if not table.is_resources]
+        ids = [content.ids(number) for number in numbers]
+        check_distinct(ids, self.name)
+        mapped = mapping(ids, self.name)
+        own = resolve_types(content.types, tuple([t.signature for t in content.types]), self.name)
+        tables: list[SnapshotTable] = []
+        resources = None
+        first = 1
+        for number, (rows, indices, is_resources) in enumerate(content.tables):
+            kept = [i for i in indices if own[i].name in wanted]
+            columns = {own[i].name: self._read(number, i, mapped, own[i]) for i in kept}
+            types_here = tuple([own[i] for i in kept])
+            if is_resources:
+                resources = SnapshotTable(types_here, 1, IdColumn(ENTITY_ID), IdColumn(STABLE_ID), columns)
+                continue
+            entities = IdColumn(ENTITY_ID, ((first, rows),))
+            tables.append(SnapshotTable(types_here, rows, entities, ids[len(tables)], columns))
+            first += rows
+        snapshot = content.snapshot((), resources if resources and resources.types else None)
+        return snapshot.with_tables(tables, sound=True)
+
+    def verify(self) -> None:
+        """Check all of the save: every sum, every value, every reference; no more than a column is in memory.
+
+        Raises
+        ------
+        CorruptedDataError, InvalidFormatError
+            Where `World.load` would raise them.
+        """
+        content = self._content()
+        content.verify()
+        numbers = [i for i, table in enumerate(content.tables) if not table.is_resources]
+        ids = [content.ids(number) for number in numbers]
+        check_distinct(ids, self.name)
+        mapped = mapping(ids, self.name)
+        for number, table in enumerate(content.tables):
+            for index in table.types:
+                self._read(number, index, mapped)
+
+    def _content(self) -> _Content:
+        if self._file.descriptor < 0 and not isinstance(self._source, MappedSource):
+            raise PersistenceError(
+                f"expected an open save, found {self.name} closed", suggestion="open it again"
+            )
+        if self._loaded is None:
+            self._loaded = _Records(self._source, self._header, self._limits)
+        return self._loaded
+
+    def _read(
+        self, number: int, index: int, mapped: Mapped | None = None, own: ComponentType | None = None
+    ) -> Array:
+        """Return a column of a table, its references mapped, of the type as it is defined here."""
+        content = self._content()
+        rows, values, here = content.parts(number, index)
+        described = content.types[index]
+        return assemble(own or described, described, rows, values, mapped, here)
+
+    def _index(self, name: str) -> int:
+        types = self._content().types
+        for index, type_ in enumerate(types):
+            if type_.name == name:
+                return index
+        raise _unknown(name, types, self.name)
+
+    def _having(self, type_: Any) -> tuple[list[int], int]:
+        """Return the tables of entities that have a type, and its place."""
+        index = self._index(_name(type_))
+        tables = self._content().tables
+        numbers = [i for i, table in enumerate(tables) if index in table.types and not table.is_resources]
+        if not numbers:
+            raise UnknownFieldError(
+                f"expected a component of entities, found the resource {_name(type_)!r} in {self.name}",
+                suggestion="look into .resources",
+            )
+        return numbers, index
+
+
+def _name(type_: Any) -> str:
+    return type_ if isinstance(type_, str) else component_type(type_).name
+
+
+def _unknown(name: str, types: Sequence[ComponentType], where: str) -> UnknownFieldError:
+    names = ", ".join(t.name for t in types)
+    return UnknownFieldError(f"expected a type of the save ({names}), found {shown(name)} in {where}")
+
+
+def open_save(
+    path: PathLike, *, mmap: bool = False, limits: Limits | None = None, threads: int | None = None
+) -> Save:
+    """Open a save of the binary format without reading more than its head.
+
+    Parameters
+    ----------
+    path : path
+    mmap : bool
+        Map the file into memory: an uncompressed column without references and texts is then a
+        read-only view of the file, not a copy, where it stands in one table. Its sum is still checked
+        when it is touched, but whoever changes the file later changes the column, and one who cuts it
+        short makes the program crash: for files that nobody else writes to.
+    limits : Limits, optional
+    threads : int, optional
+        How many threads decompress, by default as many as there are cores, up to 8.
+
+    Raises
+    ------
+    PersistenceIOError
+        If the file cannot be read.
+    InvalidFormatError, CorruptedDataError, UnsupportedVersionError, LimitExceededError
+        If its head is not that of a save.
+    """
+    file = InputFile(path)
+    try:
+        if file.size is None:
+            raise PersistenceError(
+                f"expected a file, found a stream at {file.name}", suggestion="use World.load_binary_stream"
+            )
+        source: Source = MappedSource(file) if mmap else FileSource(file)
+        return Save(file, source, limits or Limits(), usable_cores(threads))
+    except BaseException:
+        file.close()
+        raise

@@ -1,0 +1,223 @@
+"""Where a save is read from: bytes in memory, a file, or a stream that only goes forward."""
+
+from __future__ import annotations
+
+import mmap
+from typing import Any, Protocol
+
+import numpy as np
+
+from pecs_np.ecs.arrays import BYTE
+from pecs_np.errors import CorruptedDataError, InvalidFormatError, PersistenceIOError
+from pecs_np.messages import shown
+from pecs_np.persistence.checksum import crc64
+from pecs_np.persistence.files import InputFile
+
+__all__ = ["SMALL", "BytesSource", "FileSource", "MappedSource", "Source", "StreamSource"]
+
+# Below this, bytes and bytearrays are cheaper to handle than arrays.
+SMALL = 1 << 15
+# One read brings in the head of most saves.
+_FIRST_READ = 1 << 11
+# Read and summed while they are in a core's cache.
+_BLOCK = 1 << 20
+# More than any save: what a stream's size is before its head tells.
+_UNKNOWN = 1 << 64
+
+
+class Source(Protocol):
+    """Bytes that can be read at any place, or, of a stream, in the order they stand.
+
+    Attributes
+    ----------
+    name : str
+    size : int
+        Bytes of the save. Of a stream, the head of the save says it.
+    ahead : int
+        How many bytes to read at first, and whether to read beyond what is needed at all.
+    """
+
+    name: str
+    size: int
+    ahead: int
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return *size* bytes, which are there."""
+        ...
+
+    def fresh(self, offset: int, size: int) -> tuple[Any, int]:
+        """Return *size* bytes, which are there, as a new writable buffer, and their sum.
+
+        The buffer is a bytearray, or an array of u1.
+        """
+        ...
+
+
+def _new(size: int) -> Any:
+    return bytearray(size) if size < SMALL else np.empty(size, BYTE)
+
+
+class BytesSource:
+    """A save in memory. Columns are copied out of it."""
+
+    ahead = _FIRST_READ
+
+    def __init__(self, data: Any, name: str) -> None:
+        try:
+            view = memoryview(data)
+            self.view = view.cast("B") if view.contiguous else memoryview(bytes(view))
+        except TypeError:
+            raise InvalidFormatError(
+                f"expected the bytes of a save, found {type(data).__name__}",
+                suggestion="use load(path) for a file",
+            ) from None
+        self.size = len(self.view)
+        self.name = name
+
+    def read(self, offset: int, size: int) -> bytes:
+        return bytes(self.view[offset : offset + size])
+
+    def fresh(self, offset: int, size: int) -> tuple[Any, int]:
+        part = self.view[offset : offset + size]
+        data = bytearray(part) if size < SMALL else np.frombuffer(part, BYTE).copy()
+        return data, crc64(data)
+
+
+class FileSource:
+    """A save on disk. Columns are read straight into their arrays."""
+
+    ahead = _FIRST_READ
+
+    def __init__(self, file: InputFile) -> None:
+        self.file = file
+        self.name = file.name
+        self.size = file.size or 0
+
+    def read(self, offset: int, size: int) -> bytes:
+        data = bytearray(size)
+        self.file.read_into(memoryview(data), offset)
+        return bytes(data)
+
+    def fresh(self, offset: int, size: int) -> tuple[Any, int]:
+        data = _new(size)
+        view = memoryview(data)
+        crc = 0
+        for start in range(0, size, _BLOCK):
+            block = view[start : start + _BLOCK]
+            self.file.read_into(block, offset + start)
+            crc = crc64(block, crc)
+        return data, crc
+
+
+class MappedSource(BytesSource):
+    """A file mapped into memory. Columns are views of it."""
+
+    def __init__(self, file: InputFile) -> None:
+        # An empty file cannot be mapped.
+        data = mmap.mmap(file.descriptor, 0, access=mmap.ACCESS_READ) if file.size else b""
+        super().__init__(data, file.name)
+
+    def fresh(self, offset: int, size: int) -> tuple[Any, int]:
+        part = np.frombuffer(self.view, BYTE, size, offset) if size else np.empty(0, BYTE)
+        return part, crc64(part)
+
+
+class StreamSource:
+    """A save that comes through a stream, of which not a byte more is taken than the save has.
+
+    Parameters
+    ----------
+    reader : object with ``readinto`` or ``read``
+        Each call may give less than it is asked for.
+    """
+
+    ahead = 0
+
+    def __init__(self, reader: Any) -> None:
+        self.name = str(getattr(reader, "name", "<stream>"))
+        self.size = _UNKNOWN
+        self._reader = reader
+        self._fill = getattr(reader, "readinto", None)
+        self._at = 0
+        if self._fill is None and not hasattr(reader, "read"):
+            raise PersistenceIOError(
+                f"reading a save failed: expected an object with read or readinto, found {shown(reader)}",
+                suggestion="pass a file opened with 'rb', or the makefile('rb') of a socket",
+            )
+
+    def read(self, offset: int, size: int) -> bytes:
+        data = bytearray(size)
+        self._read_into(memoryview(data), offset)
+        return bytes(data)
+
+    def fresh(self, offset: int, size: int) -> tuple[Any, int]:
+        data = _new(size)
+        view = memoryview(data)
+        crc = 0
+        for start in range(0, size, _BLOCK):
+            block = view[start : start + _BLOCK]
+            self._read_into(block, offset + start)
+            crc = crc64(block, crc)
+        return data, crc
+
+    def rest(self) -> bytearray:
+        """Return all that still comes."""
+        data = bytearray()
+        block = bytearray(_BLOCK)
+        while count := self._some(memoryview(block)):
+            data += memoryview(block)[:count]
+        return data
+
+    def expect_end(self) -> None:
+        """Raise unless the stream ends here."""
+        if self._some(memoryview(bytearray(1))):
+            raise CorruptedDataError(
+                f"expected the end at byte {self._at}, found more in {self.name}",
+                suggestion="use load_binary_stream where more follows the save",
+            )
+
+    def _read_into(self, view: memoryview, offset: int) -> None:
+        """Fill *view* with what comes next, which stands at *offset*."""
+        if offset != self._at:
+            raise PersistenceIOError(f"expected to read on at byte {self._at}, found {offset} of {self.name}")
+        self._at += len(view)
+        while view:
+            count = self._some(view)
+            if not count:
+                raise CorruptedDataError(
+                    f"expected more bytes, found the end at byte {self._at - len(view)} of {self.name}",
+                    suggestion="the stream was cut short: ask for the save again",
+                )
+            view = view[count:]
+
+    def _some(self, view: memoryview) -> int:
+        """Read some bytes into *view*, none at the end, and return how many."""
+        try:
+            if self._fill is not None:
+                count = self._fill(view)
+                data = None
+            else:
+                data = self._reader.read(min(len(view), _BLOCK))
+                count = None if data is None else len(data)
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise PersistenceIOError(
+                f"reading from {self.name} failed: {error}", errno=getattr(error, "errno", None)
+            ) from error
+        if count is None:
+            raise PersistenceIOError(
+                f"reading from {self.name} failed: nothing is there yet",
+                suggestion="use a blocking file or socket",
+            )
+        if isinstance(data, str):
+            raise InvalidFormatError(
+                f"expected bytes, found text from {self.name}", suggestion="open the file with 'rb'"
+            )
+        if type(count) is not int or not 0 <= count <= len(view):
+            raise PersistenceIOError(
+                f"reading from {self.name} failed: expected up to {len(view)} bytes, found {shown(count)}"
+            )
+        if data is not None:
+            view[:count] = data
+        return count
