@@ -63,16 +63,17 @@ def _fill(target: Array, first: int) -> None:
 def _run(first: int, count: int) -> Array:
     """Return the stable ids first, first + 1, ..., shape (count,)."""
     low, high = as_record(first)
-    ids = np.empty((count, 2), np.uint64)
+    halves = np.empty((count, 2), np.uint64)
+    ids: Array = halves.view(STABLE_ID).reshape(count)
     if low + count > _MASK:
-        ids = ids.view(STABLE_ID).reshape(count)
         _fill(ids, first)
-        return ids
-    steps = np.arange(count, dtype=np.uint64)
-    steps += np.uint64(low)
-    ids[:, 0] = steps
-    ids[:, 1] = high
-    return ids.view(STABLE_ID).reshape(count)
+    else:
+        # As _fill, but the fields of the halves are quicker to reach.
+        steps = np.arange(count, dtype=np.uint64)
+        steps += np.uint64(low)
+        halves[:, 0] = steps
+        halves[:, 1] = high
+    return ids
 
 
 def expand_runs(runs: Array) -> Array:

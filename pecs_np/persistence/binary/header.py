@@ -205,6 +205,7 @@ def _short(source: Source, needed: int) -> CorruptedDataError:
 
 
 def beyond(limit: int, what: str, found: int, source: Source) -> LimitExceededError:
+    """Return the error for more than a limit allows."""
     return LimitExceededError(
         f"expected at most {limit} {what}, found {found} in {source.name}",
         suggestion="pass larger Limits if you trust where it comes from",

@@ -43,7 +43,16 @@ from pecs_np.persistence.binary.columns import (
 from pecs_np.persistence.binary.header import FOOTER_SIZE, HEADER, MAGIC, registry_of, type_id
 from pecs_np.persistence.checksum import crc64, crc64_we
 
-__all__ = ["COMPONENT_HEAD", "ENTITY_HEAD", "OPAQUE", "VERSION", "encode", "windows"]
+__all__ = [
+    "COMPONENT_HEAD",
+    "ENTITY_HEAD",
+    "OPAQUE",
+    "VERSION",
+    "encode",
+    "is_opaque",
+    "scattered",
+    "windows",
+]
 
 VERSION = 1
 # stable_id, component_count; type_id, data_len

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import functools
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -15,160 +14,17 @@ from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn
 from pecs_np.ecs.snapshot import Snapshot, SnapshotTable
 from pecs_np.errors import PersistenceError, UnknownFieldError
 from pecs_np.messages import shown
-from pecs_np.persistence.binary import record_reader, record_writer
-from pecs_np.persistence.binary.column_reader import open_columns, stable_ids_of
-from pecs_np.persistence.binary.columns import Mapped, Where, assemble, check_distinct, mapping, rows_of
-from pecs_np.persistence.binary.framing import COLUMN, SKIPPABLE, STABLE_IDS, VERSION
-from pecs_np.persistence.binary.header import Header, read_header
+from pecs_np.persistence.binary.columns import Mapped, assemble, check_distinct, mapping
+from pecs_np.persistence.binary.content import ColumnContent, Content, RecordContent, TableEntry
+from pecs_np.persistence.binary.framing import VERSION
+from pecs_np.persistence.binary.header import read_header
 from pecs_np.persistence.binary.schema import resolve_types
-from pecs_np.persistence.binary.sections import check_sum, read_section, sweep, where
 from pecs_np.persistence.binary.sources import FileSource, MappedSource, Source
 from pecs_np.persistence.compression import usable_cores
 from pecs_np.persistence.files import InputFile, PathLike
 from pecs_np.persistence.limits import Limits
 
 __all__ = ["Save", "SaveTable", "open_save"]
-
-
-class _Table(NamedTuple):
-    """A table as it is announced: how many rows, which of the save's types."""
-
-    rows: int
-    types: tuple[int, ...]
-    is_resources: bool = False
-
-
-# The fixed-size part of a column, offsets and values of its variable-length fields, and what to call them.
-_Parts = tuple[Array, Sequence[Any], Where]
-
-
-class _Content(Protocol):
-    """What a save holds, whichever version it is."""
-
-    types: tuple[ComponentType, ...]
-    tables: list[_Table]
-    metadata: dict[str, Any]
-    world_version: int
-
-    def ids(self, table: int) -> IdColumn:
-        """Return the stable ids of a table."""
-        ...
-
-    def parts(self, table: int, index: int) -> _Parts:
-        """Return a column of a table as the save has it, as arrays of the caller's."""
-        ...
-
-    def size(self, index: int) -> int:
-        """Return how many bytes a type takes in the file."""
-        ...
-
-    def verify(self) -> None:
-        """Check all that is neither ids nor columns."""
-        ...
-
-    def snapshot(self, tables: tuple[SnapshotTable, ...], resources: SnapshotTable | None) -> Snapshot:
-        """Return the snapshot of these tables."""
-        ...
-
-
-class _Columns:
-    """Version 2: each section is read when it is touched."""
-
-    def __init__(self, source: Source, header: Header, limits: Limits, threads: int) -> None:
-        self._source = source
-        self._threads = threads
-        self._head, self._schema, expected = open_columns(source, header, limits)
-        self.types = self._schema.types
-        self.tables = [_Table(rows, types, role == "resource") for rows, types, role in self._schema.tables]
-        self.metadata = self._schema.metadata
-        self.world_version = self._schema.version
-        # Of the sections that may not be skipped: place and bytes of an item.
-        known = [i for i, section in enumerate(self._head.sections) if not section[0] & SKIPPABLE]
-        self._known = [(place, wanted.item) for place, wanted in zip(known, expected, strict=True)]
-        # Which of them are the ids of a table, and the first of a column.
-        self._first = {
-            (wanted.kind, wanted.table, wanted.type): i
-            for i, wanted in enumerate(expected)
-            if wanted.kind in (STABLE_IDS, COLUMN)
-        }
-        self._ids = {wanted.table: i for i, wanted in enumerate(expected) if wanted.kind == STABLE_IDS}
-
-    def ids(self, table: int) -> IdColumn:
-        place, _ = self._known[self._ids[table]]
-        section = self._head.sections[place]
-        return stable_ids_of(self._source, section, self._read(self._ids[table]), place)
-
-    def parts(self, table: int, index: int) -> _Parts:
-        first = self._first[COLUMN, table, index]
-        layout = self.types[index].layout
-        rows = rows_of(self._read(first), layout.disk, self.tables[table].rows)
-        values = [self._read(first + 1 + i) for i in range(2 * len(layout.variable))]
-        return rows, values, functools.partial(self._where, first)
-
-    def size(self, index: int) -> int:
-        return sum(section[7] for section in self._head.sections if section[3] == index)
-
-    def verify(self) -> None:
-        for place, section in sweep(self._source, self._head):
-            check_sum(self._source, section, place)
-
-    def snapshot(self, tables: tuple[SnapshotTable, ...], resources: SnapshotTable | None) -> Snapshot:
-        schema = self._schema
-        metadata = copy.deepcopy(schema.metadata)
-        return Snapshot(
-            tables, resources, schema.version, metadata, schema.rngs, schema.id_source, sound=True
-        )
-
-    def _read(self, number: int) -> Any:
-        place, item = self._known[number]
-        return read_section(self._source, self._head.sections[place], place, item, self._threads)
-
-    def _where(self, first: int, part: int) -> str:
-        place, _ = self._known[first + part]
-        return where(self._source, place, self._head.sections[place])
-
-
-class _Records:
-    """Version 1: all records are read when the first is touched."""
-
-    world_version = 1
-
-    def __init__(self, source: Source, header: Header, limits: Limits) -> None:
-        self._name = source.name
-        self._tables = record_reader.read_records(source, header, limits)
-        types = {t.name: t for table in self._tables for t in table.types}
-        self.metadata: dict[str, Any] = {}
-        self.types = tuple([types[name] for name in sorted(types)])
-        places = {t.name: i for i, t in enumerate(self.types)}
-        self.tables = [
-            _Table(t.ids.size, tuple([places[type_.name] for type_ in t.types])) for t in self._tables
-        ]
-
-    def ids(self, table: int) -> IdColumn:
-        return self._tables[table].ids.frozen(copy=True)
-
-    def parts(self, table: int, index: int) -> _Parts:
-        type_ = self.types[index]
-        rows, values = self._tables[table].parts[self.tables[table].types.index(index)]
-        return rows.copy(), values, functools.partial(record_reader.where, type_, self._name)
-
-    def size(self, index: int) -> int:
-        heads = sum(table.rows for table in self.tables if index in table.types)
-        found = [
-            part
-            for number, table in enumerate(self.tables)
-            if index in table.types
-            for part in (self.parts(number, index),)
-        ]
-        return heads * record_writer.COMPONENT_HEAD + sum(
-            rows.nbytes + sum(map(len, values[1::2])) for rows, values, _ in found
-        )
-
-    def verify(self) -> None:
-        """All has been checked when the records were read."""
-
-    def snapshot(self, tables: tuple[SnapshotTable, ...], resources: SnapshotTable | None) -> Snapshot:
-        return Snapshot(tables, resources, sound=True)
 
 
 class SaveTable:
@@ -180,7 +36,7 @@ class SaveTable:
     types : tuple of ComponentType
     """
 
-    def __init__(self, save: Save, number: int, table: _Table) -> None:
+    def __init__(self, save: Save, number: int, table: TableEntry) -> None:
         self._save = save
         self._number = number
         self.rows = table.rows
@@ -239,10 +95,10 @@ class Save:
         self._source = source
         self._limits = limits
         self._threads = threads
-        self._loaded: _Content | None = None
+        self._loaded: Content | None = None
         self._header = header = read_header(source, limits)
         if header.version == VERSION:
-            self._loaded = _Columns(source, header, limits, threads)
+            self._loaded = ColumnContent(source, header, limits, threads)
 
     def __enter__(self) -> Self:
         return self
@@ -434,13 +290,13 @@ class Save:
             for index in table.types:
                 self._read(number, index, mapped)
 
-    def _content(self) -> _Content:
+    def _content(self) -> Content:
         if self._file.descriptor < 0 and not isinstance(self._source, MappedSource):
             raise PersistenceError(
                 f"expected an open save, found {self.name} closed", suggestion="open it again"
             )
         if self._loaded is None:
-            self._loaded = _Records(self._source, self._header, self._limits)
+            self._loaded = RecordContent(self._source, self._header, self._limits)
         return self._loaded
 
     def _read(

@@ -181,11 +181,12 @@ def _check_codec(section: Section, wanted: Expected | None, source: Source, plac
             f"expected {raw_size} bytes, found {stored_size} in {where(source, place, section)}"
         )
     if codec == RUNS:
-        if kind == STABLE_IDS and not stored_size % RUN.itemsize:
-            return
-    elif codec & 0xFF in _CODECS and not codec & ~(0xFF | SHUFFLE | DELTA_FILTER):
-        if item and not (codec & DELTA_FILTER and item % 8):
-            return
+        fits = kind == STABLE_IDS and not stored_size % RUN.itemsize
+    else:
+        known = codec & 0xFF in _CODECS and not codec & ~(0xFF | SHUFFLE | DELTA_FILTER)
+        fits = known and item > 0 and not (codec & DELTA_FILTER and item % 8)
+    if fits:
+        return
     raise InvalidFormatError(
         f"expected a known codec that fits items of {item} bytes, found {codec:#x} in"
         f" {where(source, place, section)}"

@@ -75,9 +75,11 @@ class BytesSource:
         self.name = name
 
     def read(self, offset: int, size: int) -> bytes:
+        """Return *size* bytes."""
         return bytes(self.view[offset : offset + size])
 
     def fresh(self, offset: int, size: int) -> tuple[Any, int]:
+        """Return *size* bytes as a buffer of the caller's, and their sum."""
         part = self.view[offset : offset + size]
         data = bytearray(part) if size < SMALL else np.frombuffer(part, BYTE).copy()
         return data, crc64(data)
@@ -94,11 +96,13 @@ class FileSource:
         self.size = file.size or 0
 
     def read(self, offset: int, size: int) -> bytes:
+        """Return *size* bytes."""
         data = bytearray(size)
         self.file.read_into(memoryview(data), offset)
         return bytes(data)
 
     def fresh(self, offset: int, size: int) -> tuple[Any, int]:
+        """Return *size* bytes as a buffer of the caller's, and their sum."""
         data = _new(size)
         view = memoryview(data)
         crc = 0
@@ -118,6 +122,7 @@ class MappedSource(BytesSource):
         super().__init__(data, file.name)
 
     def fresh(self, offset: int, size: int) -> tuple[Any, int]:
+        """Return *size* bytes as a view of the file, and their sum."""
         part = np.frombuffer(self.view, BYTE, size, offset) if size else np.empty(0, BYTE)
         return part, crc64(part)
 
@@ -146,11 +151,13 @@ class StreamSource:
             )
 
     def read(self, offset: int, size: int) -> bytes:
+        """Return *size* bytes."""
         data = bytearray(size)
         self._read_into(memoryview(data), offset)
         return bytes(data)
 
     def fresh(self, offset: int, size: int) -> tuple[Any, int]:
+        """Return *size* bytes as a buffer of the caller's, and their sum."""
         data = _new(size)
         view = memoryview(data)
         crc = 0

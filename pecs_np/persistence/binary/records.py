@@ -1,0 +1,374 @@
+"""Where the records of a save of version 1 stand, and what they hold.
+
+Records that follow one another with the same types and sizes are a run, which is viewed as an array of
+records. Where runs are short, as where archetypes alternate or lengths vary, records are walked one by
+one, which only finds where they start; all else is worked out for thousands at a time.
+"""
+
+from __future__ import annotations
+
+import functools
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pecs_np.ecs.arrays import Array
+from pecs_np.ecs.ids import STABLE_ID, IdLookup, as_int
+from pecs_np.errors import CorruptedDataError, InvalidFormatError
+from pecs_np.persistence.binary.header import Header, type_id
+from pecs_np.persistence.binary.record_writer import COMPONENT_HEAD, ENTITY_HEAD, windows
+
+__all__ = ["Bytes", "Piece", "Places", "find_records", "gathered"]
+
+_COUNT = struct.Struct("<I").unpack_from
+# Records that are compared at once; what is not worth a comparison; what is walked instead.
+_MOST_AT_ONCE = 1 << 13
+_SHORT = 16
+_FIRST_WALK, _LONGEST_WALK = 1 << 10, 1 << 16
+
+Bytes = NDArray[np.uint8]
+Places = NDArray[np.intp]
+
+
+class _Shape(NamedTuple):
+    """What records with the same types and sizes, in the same order, have in common.
+
+    Attributes
+    ----------
+    types : tuple of int
+        Places in the registry, increasing.
+    data : tuple of (offset, size)
+        Of each type's data, from the start of a record.
+    dtype : dtype
+        Of a record: ``id``, ``data0`` and so on for each type that has bytes, ``same0`` and so on.
+    same : tuple of (name, bytes)
+        What the fields ``same`` hold in every record: the count, type ids and sizes.
+    """
+
+    types: tuple[int, ...]
+    data: tuple[tuple[int, int], ...]
+    dtype: np.dtype[Any]
+    same: tuple[tuple[str, bytes], ...]
+
+
+@functools.lru_cache(maxsize=256)
+def _shape(components: tuple[tuple[int, bytes, int], ...]) -> _Shape:
+    """Return the shape of records with these components: place in the registry, type id, size of the data."""
+    fields: list[tuple[str, int, int]] = [("id", 0, 16)]
+    same: list[tuple[str, bytes]] = []
+    data = {}
+    constant = len(components).to_bytes(4, "little")
+    start = 16
+    for place, key, size in components:
+        constant += key + size.to_bytes(4, "little")
+        # Pieces of 16, 8 and 4 bytes are copied several times faster than others.
+        while constant:
+            piece = next(n for n in (16, 8, 4) if n <= len(constant))
+            fields.append((f"same{len(same)}", start, piece))
+            same.append((f"same{len(same)}", constant[:piece]))
+            constant = constant[piece:]
+            start += piece
+        data[place] = (start, size)
+        start += size
+    if not components:
+        fields.append(("same0", 16, 4))
+        same.append(("same0", constant))
+    types = tuple(sorted(data))
+    fields += [(f"data{i}", *data[place]) for i, place in enumerate(types) if data[place][1]]
+    names, offsets, sizes = zip(*fields, strict=True)
+    formats = [(np.void, size) for size in sizes]
+    dtype = np.dtype(
+        {"names": names, "formats": formats, "offsets": offsets, "itemsize": start + 4 * (not components)}
+    )
+    return _Shape(types, tuple([data[place] for place in types]), dtype, tuple(same))
+
+
+@dataclass(slots=True)
+class _Run:
+    """Records of one shape that stand one after the other, the first at byte *start*."""
+
+    start: int
+    count: int
+    shape: _Shape
+
+    @property
+    def types(self) -> tuple[int, ...]:
+        """The places of the types in the registry."""
+        return self.shape.types
+
+    def places(self, component: int) -> Places:
+        """Return where the data of a component begin."""
+        offset, _ = self.shape.data[component]
+        first, step = self.start + offset, self.shape.dtype.itemsize
+        return np.arange(first, first + step * self.count, step)
+
+    def sizes(self, component: int) -> Places:
+        """Return how long the data of a component are."""
+        return np.full(self.count, self.shape.data[component][1], np.intp)
+
+    def one_size(self, component: int) -> int | None:
+        """Return how long all data of a component are."""
+        return self.shape.data[component][1]
+
+    def copy_to(self, body: Bytes, targets: list[tuple[int | None, int, Array]]) -> None:
+        """Write ids (None) and the first bytes of components to (count,) arrays of bytes."""
+        records = np.frombuffer(body, self.shape.dtype, self.count, self.start)
+        for start in range(0, self.count, _MOST_AT_ONCE):
+            stop = start + _MOST_AT_ONCE
+            # While the records are in the cache.
+            block = records[start:stop] if self.count > _MOST_AT_ONCE else records
+            for component, _, target in targets:
+                target[start:stop] = block["id" if component is None else f"data{component}"]
+
+
+@dataclass(slots=True)
+class _Scatter:
+    """Records of one archetype anywhere.
+
+    Attributes
+    ----------
+    starts : array, shape (count,)
+    types : tuple of int
+    data, lengths : array, shape (types, count)
+        Where the data of each component begin, and how long they are.
+    """
+
+    starts: Places
+    types: tuple[int, ...]
+    data: Places
+    lengths: Places
+
+    @property
+    def count(self) -> int:
+        """How many records."""
+        return len(self.starts)
+
+    def places(self, component: int) -> Places:
+        """Return where the data of a component begin."""
+        found: Places = self.data[component]
+        return found
+
+    def sizes(self, component: int) -> Places:
+        """Return how long the data of a component are."""
+        found: Places = self.lengths[component]
+        return found
+
+    def one_size(self, component: int) -> int | None:
+        """Return how long all data of a component are, None where they differ."""
+        lengths = self.lengths[component]
+        return int(lengths[0]) if (lengths == lengths[0]).all() else None
+
+    def copy_to(self, body: Bytes, targets: list[tuple[int | None, int, Array]]) -> None:
+        """Write ids (None) and the first bytes of components to (count,) arrays of bytes."""
+        for component, size, target in targets:
+            places = self.starts if component is None else self.data[component]
+            target[...] = windows(body, size).take(places)
+
+
+Piece = _Run | _Scatter
+
+
+def find_records(body: Bytes, header: Header, name: str) -> Iterator[Piece]:
+    """Yield the records in the order of the file, those of one archetype together where they are not runs.
+
+    Parameters
+    ----------
+    body : array of u1
+        The save without its footer.
+    header : Header
+    name : str
+        What messages call the save.
+
+    Raises
+    ------
+    CorruptedDataError, InvalidFormatError
+        If the body is not exactly the records that the header announces.
+    """
+    return _Records(body, header, name).pieces()
+
+
+class _Records:
+    """Finds the records of a save."""
+
+    def __init__(self, body: Bytes, header: Header, name: str) -> None:
+        self.body = body
+        self._view: Any = memoryview(body)  # type: ignore[arg-type, unused-ignore]
+        self.name = name
+        self.end = len(body)
+        self.start = header.end
+        self.count = header.entity_count
+        self.type_count = len(header.registry)
+        self.index = {type_id(n): i for i, (n, _) in enumerate(header.registry)}
+        if self.count * ENTITY_HEAD > self.end - self.start:
+            raise CorruptedDataError(
+                f"expected {self.count} entities, found {self.end - self.start} bytes in {name}",
+                suggestion="the file was cut short: load a backup",
+            )
+        self._lookup: IdLookup | None = None
+
+    def pieces(self) -> Iterator[Piece]:
+        """Yield the records in the order of the file, those of one archetype together where they are not runs."""
+        at, left = self.start, self.count
+        guess, walk = _MOST_AT_ONCE, _FIRST_WALK
+        while left:
+            run = self._run(at, left, guess)
+            if run.count >= _SHORT or run.count == left:
+                yield run
+                at += run.count * run.shape.dtype.itemsize
+                left -= run.count
+                guess = min(_MOST_AT_ONCE, 2 * run.count)
+                walk = _FIRST_WALK
+                continue
+            starts, at = self._walk(at, min(left, walk))
+            left -= len(starts)
+            yield from self._shaped(starts)
+            guess, walk = 2 * _SHORT, min(2 * walk, _LONGEST_WALK)
+        if at != self.end:
+            raise InvalidFormatError(
+                f"expected the footer after {self.count} entities, found {self.end - at} bytes before it at byte"
+                f" {at} of {self.name}"
+            )
+
+    def _run(self, at: int, left: int, guess: int) -> _Run:
+        """Return the run that begins at byte *at*, of at most *left* records."""
+        body = self.body
+        count = self._u32(at + 16)
+        if count > self.type_count:
+            raise self._bad(f"at most {self.type_count} components", count, at)
+        offset = at + ENTITY_HEAD
+        components = []
+        for _ in range(count):
+            size = self._u32(offset + 16)
+            key = body[offset : offset + 16].tobytes()
+            if key not in self.index:
+                raise self._bad("a type id of the registry", key[::-1].hex(), offset)
+            components.append((self.index[key], key, size))
+            offset += COMPONENT_HEAD + size
+        if offset > self.end:
+            raise self._short(at)
+        shape = _shape(tuple(components))
+        if len(shape.types) < count:
+            raise self._bad("each type once", "one twice", at)
+        most = min(left, (self.end - at) // (offset - at))
+        records = np.frombuffer(body, shape.dtype, most, at)
+        found = 1
+        repeated: list[bytes] = []
+        while found < most:
+            block = records[found : found + guess]
+            if not repeated or len(repeated[0]) != len(block) * len(shape.same[0][1]):
+                repeated = [value * len(block) for _, value in shape.same]
+            if not all(
+                block[name].tobytes() == value for (name, _), value in zip(shape.same, repeated, strict=True)
+            ):
+                found += _first_other(block, shape)
+                break
+            found += len(block)
+            guess = min(2 * guess, _MOST_AT_ONCE)
+        return _Run(at, found, shape)
+
+    def _walk(self, at: int, count: int) -> tuple[Places, int]:
+        """Return where *count* records from byte *at* on start, and where they end."""
+        body = self._view
+        u32 = _COUNT
+        starts = []
+        try:
+            for _ in range(count):
+                starts.append(at)
+                (components,) = u32(body, at + 16)
+                at += ENTITY_HEAD
+                for _ in range(components):
+                    at += COMPONENT_HEAD + u32(body, at + 16)[0]
+        except struct.error:
+            raise self._short(starts[-1]) from None
+        if at > self.end:
+            raise self._short(starts[-1])
+        return np.array(starts, np.intp), at
+
+    def _shaped(self, starts: Places) -> Iterator[_Scatter]:
+        """Yield the records that begin at *starts*, those of one archetype together."""
+        body = self.body
+        counts = gathered(body, starts + 16, "<u4")
+        if counts.max() > self.type_count:
+            at = int(starts[counts.argmax()])
+            raise self._bad(f"at most {self.type_count} components", int(counts.max()), at)
+        total = int(counts.sum())
+        firsts = np.cumsum(counts) - counts
+        types, places, sizes = (np.empty(total, np.intp) for _ in range(3))
+        ends = starts + ENTITY_HEAD
+        for k in range(int(counts.max())):
+            active = np.flatnonzero(counts > k)
+            here = ends[active]
+            slot = firsts[active] + k
+            types[slot] = self._types(here)
+            size = gathered(body, here + 16, "<u4")
+            places[slot] = here + COMPONENT_HEAD
+            sizes[slot] = size
+            ends[active] = here + COMPONENT_HEAD + size
+        # Components in the order of the registry.
+        record = np.repeat(np.arange(len(starts)), counts)
+        key = record * max(self.type_count, 1) + types
+        order = np.argsort(key, kind="stable")
+        key, types, places, sizes = key[order], types[order], places[order], sizes[order]
+        if (again := np.flatnonzero(key[1:] == key[:-1])).size:
+            raise self._bad("each type once", "one twice", int(starts[record[again[0]]]))
+        # Records of as many components are told apart type by type.
+        shape = np.zeros(len(starts), np.intp)
+        for k in range(int(counts.max())):
+            active = np.flatnonzero(counts > k)
+            code = shape[active] * self.type_count + types[firsts[active] + k]
+            shape[active] = np.unique(code, return_inverse=True)[1]
+        shape += counts * len(starts)
+        by_shape = np.argsort(shape, kind="stable")
+        stops = np.flatnonzero(np.diff(shape[by_shape], append=-1)) + 1
+        for start, stop in zip([0, *stops[:-1].tolist()], stops.tolist(), strict=True):
+            rows = by_shape[start:stop]
+            slots = firsts[rows] + np.arange(counts[rows[0]])[:, np.newaxis]
+            indices = tuple(types[slots[:, 0]].tolist())
+            yield _Scatter(starts[rows], indices, places[slots], sizes[slots])
+
+    def _types(self, places: Places) -> Places:
+        """Return the place in the registry of the type ids that stand at *places*."""
+        if self._lookup is None:
+            ids = np.frombuffer(b"".join(self.index), STABLE_ID) if self.index else np.empty(0, STABLE_ID)
+            self._lookup = IdLookup(ids)
+        ids = gathered(self.body, places, "V16").view(STABLE_ID)
+        found = self._lookup.find(ids)
+        if (found < 0).any():
+            first = int((found < 0).argmax())
+            raise self._bad("a type id of the registry", f"{as_int(ids[first]):032x}", int(places[first]))
+        return found
+
+    def _u32(self, at: int) -> int:
+        try:
+            return int(_COUNT(self._view, at)[0])
+        except struct.error:
+            raise self._short(at) from None
+
+    def _bad(self, expected: str, found: object, at: int) -> InvalidFormatError:
+        return InvalidFormatError(f"expected {expected}, found {found} at byte {at} of {self.name}")
+
+    def _short(self, at: int) -> CorruptedDataError:
+        return CorruptedDataError(
+            f"expected {self.count} whole entities, found that the one at byte {at} goes beyond the end at byte"
+            f" {self.end} of {self.name}",
+            suggestion="load a backup",
+        )
+
+
+def _first_other(block: Array, shape: _Shape) -> int:
+    """Return the first of *block*, records, that is not of that shape; there is one."""
+    others = np.zeros(len(block), bool)
+    for name, value in shape.same:
+        others |= block[name] != np.void(value)
+    return int(others.argmax())
+
+
+def gathered(body: Bytes, places: Places, dtype: str) -> Array:
+    """Return the values that stand at *places*, each whole within *body*."""
+    wanted = np.dtype(dtype)
+    found = windows(body, wanted.itemsize).take(places).view(wanted)
+    return found.astype(np.intp) if wanted.kind == "u" else found
