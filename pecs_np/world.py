@@ -176,7 +176,7 @@ class World(ecs.World):  # noqa: D101 - it has the docstring of its base
 
         Columns are read straight into the world. Of a save of version 2 not a byte more is taken than
         it has, so that another can follow; one of version 1, which does not tell its size, is read to
-        the end of the stream.
+        the end of the stream and held in memory until its columns are made.
         """
         return cls.from_snapshot(_BINARY.decode_stream(reader, to_end=False))
 

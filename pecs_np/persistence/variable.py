@@ -16,6 +16,7 @@ from pecs_np.errors import ComponentValueError, CorruptedDataError
 __all__ = ["decode", "encode"]
 
 _CONTINUATION = 0x80
+_ROWS = 1 << 16
 
 
 def encode(column: Array, field: Field, where: str, first_row: int = 0) -> tuple[NDArray[np.uint64], Array]:
@@ -69,24 +70,36 @@ def decode(offsets: NDArray[np.uint64], values: Array, field: Field, where: str)
     CorruptedDataError
         If a text is not UTF-8.
     """
-    if field.variable == "list":
-        return split(values, offsets[1:].astype(np.intp))
     column = np.empty(len(offsets) - 1, object)
-    stops = offsets
-    text: Any = values.tobytes()
+    # In blocks, so that the integers and texts on the way are few.
+    for start in range(0, len(column), _ROWS):
+        stops = offsets[start : start + _ROWS + 1].astype(np.intp)
+        first = int(stops[0])
+        stops -= first
+        part = values[first : first + int(stops[-1])]
+        if field.variable == "list":
+            column[start : start + _ROWS] = split(part, stops[1:])
+        else:
+            column[start : start + _ROWS] = _texts(part, stops, field, where)
+    return column
+
+
+def _texts(data: Array, stops: NDArray[np.intp], field: Field, where: str) -> Array:
+    """Return the texts that end at *stops* but the first, at which they begin, as an object array."""
+    text: Any = data.tobytes()
     if field.variable == "str":
         try:
             text = text.decode()
         except UnicodeDecodeError as error:
             raise CorruptedDataError(f"expected UTF-8, found {error} in {where}") from None
-        if len(text) != len(values):
-            starts = (values & 0xC0) != _CONTINUATION
-            if not starts[offsets[offsets < len(values)].astype(np.intp)].all():
+        if len(text) != len(data):
+            starts = (data & 0xC0) != _CONTINUATION
+            if not starts[stops[stops < len(data)]].all():
                 raise CorruptedDataError(f"expected whole characters, found one cut in two in {where}")
-            characters = np.concatenate(([0], np.cumsum(starts)))
-            stops = characters[offsets.astype(np.intp)]
-    column[:] = [text[a:b] for a, b in pairwise(stops.tolist())]
-    return column
+            stops = np.concatenate(([0], np.cumsum(starts)))[stops]
+    pieces = np.empty(len(stops) - 1, object)
+    pieces[:] = [text[a:b] for a, b in pairwise(stops.tolist())]
+    return pieces
 
 
 def _offsets(ends: NDArray[np.intp]) -> NDArray[np.uint64]:

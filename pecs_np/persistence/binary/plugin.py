@@ -21,7 +21,7 @@ from pecs_np.persistence.plugins import PersistencePlugin
 __all__ = ["BinaryPlugin"]
 
 # Of what is converted and compressed for a stream, bytes that stay in memory until they are written.
-_KEPT_FOR_STREAMS = 8 << 20
+_KEPT_FOR_STREAMS = 4 << 20
 
 
 class BinaryPlugin(PersistencePlugin):

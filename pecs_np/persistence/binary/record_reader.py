@@ -156,7 +156,7 @@ def _whole(source: Source, header: Header) -> Bytes:
     if isinstance(source, BytesSource):
         return np.frombuffer(source.view, BYTE)
     if isinstance(source, StreamSource):
-        return np.frombuffer(header.data + source.rest(), BYTE)
+        return np.frombuffer(source.all_after(header.data), BYTE)
     data, _ = source.fresh(0, source.size)
     return np.frombuffer(data, BYTE)
 

@@ -167,9 +167,9 @@ class StreamSource:
             crc = crc64(block, crc)
         return data, crc
 
-    def rest(self) -> bytearray:
-        """Return all that still comes."""
-        data = bytearray()
+    def all_after(self, data: bytes | bytearray) -> bytearray:
+        """Return *data*, which has been read, and all that still comes."""
+        data = bytearray(data)
         block = bytearray(_BLOCK)
         while count := self._some(memoryview(block)):
             data += memoryview(block)[:count]

@@ -1,0 +1,137 @@
+"""Saving to and loading from streams that only go forward, and how much memory that takes."""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from pecs_np import BinaryPlugin, World
+
+from .common import Link, columns, linked, populated
+
+LARGE = (1_000_000, 5_000_000)
+
+
+def texts(n):
+    """A world of n entities with a name of up to eleven bytes each."""
+    world = World(seed=3)
+    names = np.array([f"entity {i % 9999}" for i in range(n)], object)
+    world.spawn_batch(*columns(n), Link(to=None, name=names))
+    return world
+
+
+LAYOUTS = {"plain": populated, "zstd": populated, "version 1": populated, "texts": texts, "linked": linked}
+PLUGINS = {"zstd": BinaryPlugin(compression="zstd"), "version 1": BinaryPlugin(version=1)}
+
+
+def _memory(what):
+    """Return a line of the process's status in MiB."""
+    found = re.search(rf"{what}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(found[1]) / 1024
+
+
+def _peak(call):
+    """Return how much higher the memory of the process rises in *call*, in MiB, and its result."""
+    before = _memory("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")
+    result = call()
+    return _memory("VmHWM") - before, result
+
+
+def _nbytes(world):
+    return sum(c.nbytes for name in world.snapshot().types for c in world.columns(name.name)) / (1 << 20)
+
+
+def measure_save(layout, n):
+    """Print what saving to a stream takes beyond the world."""
+    plugin = PLUGINS.get(layout, BinaryPlugin())
+    world = LAYOUTS[layout](n)
+    with open(os.devnull, "wb", buffering=0) as sink:
+        # What is imported and kept for good counts for the library, not for the save.
+        plugin.save(LAYOUTS[layout](100_000), sink)
+        print(_peak(lambda: plugin.save(world, sink))[0])
+
+
+def measure_load(layout, n):
+    """Print what loading from a pipe takes beyond the columns."""
+    plugin = PLUGINS.get(layout, BinaryPlugin())
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "world.pecs")
+        write = f"from benchmarks.stream import write; write({layout!r}, {n}, {str(path)!r})"
+        subprocess.run([sys.executable, "-c", write], check=True)
+        World.from_bytes(LAYOUTS[layout](100_000).to_bytes(plugin))
+        with subprocess.Popen(["cat", path], stdout=subprocess.PIPE, bufsize=0) as process:
+            peak, world = _peak(lambda: World.load_binary_stream(process.stdout))
+    print(peak - _nbytes(world))
+
+
+def write(layout, n, path):
+    LAYOUTS[layout](n).save_with(path, PLUGINS.get(layout, BinaryPlugin()))
+
+
+def _measured(what, layout, n):
+    """Measure in a process that has done nothing else, in MiB."""
+    code = f"from benchmarks.stream import {what}; {what}({layout!r}, {n})"
+    folder = Path(__file__).parents[1]
+    run = subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, capture_output=True, text=True)
+    return float(run.stdout)
+
+
+class Memory:
+    """What a stream takes beyond the world itself."""
+
+    params = (LARGE, ("plain", "zstd"))
+    param_names = ("n", "layout")
+    timeout = 600
+
+    def setup(self, n, layout):
+        if not sys.platform.startswith("linux"):
+            raise NotImplementedError
+
+    def track_extra_of_save(self, n, layout):
+        return _measured("measure_save", layout, n)
+
+    def track_extra_of_load(self, n, layout):
+        return _measured("measure_load", layout, n)
+
+    track_extra_of_save.unit = track_extra_of_load.unit = "MiB"
+
+
+class Peak:
+    """The highest memory of a process that holds the world, and that also streams it."""
+
+    params = (LARGE,)
+    param_names = ("n",)
+
+    def setup(self, n):
+        self.world = populated(n)
+        self.folder = tempfile.TemporaryDirectory()
+        self.path = Path(self.folder.name, "world.pecs")
+        self.world.save(self.path)
+
+    def teardown(self, n):
+        self.folder.cleanup()
+
+    def peakmem_world_alone(self, n):
+        pass
+
+    def peakmem_save_binary_stream(self, n):
+        with open(os.devnull, "wb", buffering=0) as sink:
+            self.world.save_binary_stream(sink)
+
+    def peakmem_load_binary_stream(self, n):
+        del self.world
+        with self.path.open("rb", buffering=0) as file:
+            World.load_binary_stream(file)
+
+    def time_save_binary_stream(self, n):
+        with open(os.devnull, "wb", buffering=0) as sink:
+            self.world.save_binary_stream(sink)
+
+    def time_load_binary_stream(self, n):
+        with self.path.open("rb", buffering=0) as file:
+            World.load_binary_stream(file)
