@@ -18,7 +18,8 @@ records, filled column by column.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ from pecs_np.ecs.references import EntityMap
 from pecs_np.ecs.snapshot import Snapshot, SnapshotTable
 from pecs_np.errors import ComponentValueError, PersistenceError
 from pecs_np.messages import shown
-from pecs_np.persistence.binary.blocks import Blocks, Budget, expanded
+from pecs_np.persistence.binary.blocks import Blocks, Budget
 from pecs_np.persistence.binary.columns import (
     FIRST_ROWS,
     Mapped,
@@ -81,22 +82,40 @@ def encode(snapshot: Snapshot, checksum: str, budget: Budget | None = None) -> I
     ComponentValueError
         If a column holds what no reader would accept.
     """
-    _check_fits(snapshot)
+    if not snapshot.metadata and (prepared := snapshot.cache.get("records")) is not None:
+        head, tables = prepared
+    else:
+        _check_fits(snapshot)
+        head, tables = _plan(snapshot)
+    parts: list[Iterable[Any]] = [(head,)]
     budget = budget or Budget()
+    for make, fixed in tables:
+        parts.append(make() if fixed else Blocks(make, budget))
+    return _footed(itertools.chain.from_iterable(parts), checksum)
+
+
+# What makes the records of a table, and whether it cannot fail.
+_Maker = tuple[Callable[[], Iterable[Any]], bool]
+
+
+def _plan(snapshot: Snapshot) -> tuple[bytes, list[_Maker]]:
+    """Return header and registry, and what makes the records of each table; values of a fixed size are checked."""
     types = snapshot.types
     mapped: Mapped = unmapped
     if any(t.layout.refers for t in types):
         mapped = EntityMap((t.entities, t.stable_ids) for t in snapshot.tables)
     head = HEADER.pack(MAGIC, VERSION, 0, snapshot.entity_count, len(types)) + _registry(types)
-    parts: list[Any] = [[head]]
     # Tables are in the order of their type names, which is that of their places in the registry.
+    tables: list[_Maker] = []
     for table in snapshot.tables:
         for type_ in table.types:
             check_values(table.columns[type_.name], type_)
-        make = _of_fixed_size if all(not t.layout.variable for t in table.types) else _of_any_size
-        blocks = functools.partial(make, table, mapped)
-        parts.append(blocks() if make is _of_fixed_size else Blocks(blocks, budget))
-    return _footed(expanded(part for blocks in parts for part in blocks), checksum)
+        fixed = not any(t.layout.variable for t in table.types)
+        make = _of_fixed_size if fixed else _of_any_size
+        tables.append((functools.partial(make, table, mapped), fixed))
+    if all(t.layout.plain and not t.layout.checked for t in types):
+        snapshot.cache["records"] = head, tables
+    return head, tables
 
 
 def _check_fits(snapshot: Snapshot) -> None:
@@ -129,8 +148,8 @@ _registry = functools.lru_cache(maxsize=64)(registry_of)
 
 
 @functools.lru_cache(maxsize=64)
-def _record(types: tuple[ComponentType, ...]) -> tuple[np.dtype[Any], Array, tuple[str, ...]]:
-    """Return the dtype of a record, one with all but ids and data, and the names of the data's fields."""
+def _record(types: tuple[ComponentType, ...]) -> tuple[np.dtype[Any], bytes, tuple[str, ...]]:
+    """Return the dtype of a record, the bytes of one without id and data, and the names of the data's fields."""
     fields: list[tuple[str, Any]] = [("id", "V16"), ("count", "<u4")]
     names = []
     for i, type_ in enumerate(types):
@@ -145,23 +164,26 @@ def _record(types: tuple[ComponentType, ...]) -> tuple[np.dtype[Any], Array, tup
     for i, type_ in enumerate(types):
         record[f"type{i}"] = np.void(type_id(type_.name))
         record[f"size{i}"] = type_.layout.disk.itemsize
-    return dtype, record.view((np.void, dtype.itemsize)), tuple(names)
+    return dtype, record.tobytes(), tuple(names)
 
 
 def _of_fixed_size(table: SnapshotTable, mapped: Mapped) -> Iterator[Any]:
     """Yield the records of a table without variable-length fields."""
     dtype, model, names = _record(table.types)
     step = max(1, _BLOCK // dtype.itemsize)
+    models = model * min(step, table.rows)
     for start in range(0, table.rows, step):
         stop = min(start + step, table.rows)
-        block = np.empty(stop - start, dtype)
-        block.view(model.dtype)[...] = model
-        block["id"] = table.stable_ids.part(start, stop).view("V16")
+        block = bytearray(models if stop - start == step else model * (stop - start))
+        records = np.frombuffer(block, dtype)
+        records["id"] = table.stable_ids.part(start, stop).view("V16")
         for type_, name in zip(table.types, names, strict=True):
             if name:
-                part = fixed_part(table.columns[type_.name][start:stop], type_, mapped)
-                block[name] = part.view(dtype[name])
-        yield as_bytes(block)
+                part = table.columns[type_.name][start:stop]
+                if not type_.layout.plain:
+                    part = fixed_part(part, type_, mapped)
+                records[name] = part.view(dtype[name])
+        yield block
 
 
 def _of_any_size(table: SnapshotTable, mapped: Mapped) -> Iterator[Any]:
