@@ -17,6 +17,7 @@ from pecs_np.errors import (
     UnsupportedVersionError,
 )
 from pecs_np.messages import shown
+from pecs_np.persistence.binary.blocks import joined
 from pecs_np.persistence.binary.column_writer import encode
 from pecs_np.persistence.binary.plugin import BinaryPlugin
 from pecs_np.persistence.files import PathLike, backup_of, replace_file, retrying
@@ -127,11 +128,10 @@ class World(ecs.World):  # noqa: D101 - it has the docstring of its base
 
     def to_bytes(self, plugin: PersistencePlugin | None = None) -> bytes:
         """Return the world in the format of *plugin*, by default the binary one. Equal worlds give equal bytes."""
-        snapshot = without_transient(self._snapshot())
         if plugin is None:
-            return b"".join(encode(snapshot))
+            return joined(encode(without_transient(self._snapshot())))
         _check_plugin(plugin)
-        return b"".join(plugin.encode(snapshot))
+        return plugin.to_bytes(without_transient(self._snapshot()))
 
     @classmethod
     def load(cls, path: PathLike, *, backup: bool = False) -> Self:

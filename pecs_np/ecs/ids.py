@@ -260,9 +260,9 @@ def compact(ids: Array) -> IdColumn:
     runs = encode_runs(column)
     if runs is None or len(runs) > MOST_RUNS * RUN.itemsize:
         return column
-    return IdColumn(
-        STABLE_ID, [(as_int(run["first"]), int(run["count"])) for run in np.frombuffer(runs, RUN)]
-    )
+    found = [(as_int(run["first"]), int(run["count"])) for run in np.frombuffer(runs, RUN)]
+    wraps = any(first + count > 1 << 128 for first, count in found)
+    return column if wraps else IdColumn(STABLE_ID, found)
 
 
 def encode_runs(column: IdColumn) -> bytes | None:

@@ -16,6 +16,16 @@ __all__ = ["EntityMap", "concatenated", "convert", "remap", "split"]
 _SLOT = np.uint64((1 << 32) - 1)
 
 
+_BLOCK = 1 << 16
+
+
+def _last_slot(entities: IdColumn) -> int:
+    """Return the highest slot of a column of entity ids, 0 if it is empty."""
+    blocks = range(0, entities.size, _BLOCK)
+    parts = (entities.part(start, min(start + _BLOCK, entities.size)) for start in blocks)
+    return max((int((ids & _SLOT).max()) for ids in parts), default=0)
+
+
 class EntityMap:
     """Maps entity ids to other ids through a table by slot, which a sorted search cannot match.
 
@@ -28,15 +38,18 @@ class EntityMap:
     __slots__ = ("_ids", "_values")
 
     def __init__(self, pairs: Iterable[tuple[IdColumn, IdColumn]]) -> None:
-        arrays = [(entities.array(), values.array()) for entities, values in pairs]
-        last = max((int((ids & _SLOT).max(initial=0)) for ids, _ in arrays), default=0)
-        dtype = arrays[0][1].dtype if arrays else ENTITY_ID
+        columns = list(pairs)
+        last = max((_last_slot(entities) for entities, _ in columns), default=0)
         self._ids = np.zeros(last + 1, ENTITY_ID)
-        self._values = np.zeros(last + 1, dtype)
-        for ids, values in arrays:
-            slots = (ids & _SLOT).astype(np.intp)
-            self._ids[slots] = ids
-            self._values[slots] = values
+        self._values = np.zeros(last + 1, columns[0][1].dtype if columns else ENTITY_ID)
+        for entities, values in columns:
+            # In blocks, so that runs are not expanded whole.
+            for start in range(0, entities.size, _BLOCK):
+                stop = min(start + _BLOCK, entities.size)
+                ids = entities.part(start, stop)
+                slots = (ids & _SLOT).astype(np.intp)
+                self._ids[slots] = ids
+                self._values[slots] = values.part(start, stop)
 
     def __call__(self, references: Array) -> Array:
         """Return what each of *references*, u64 of any shape, maps to; zero for null and unknown ones."""

@@ -308,7 +308,8 @@ def _zstd() -> tuple[Compress, Decompress]:
         frame = zstd.ZstdDecompressor()
         try:
             found = bytes(frame.decompress(data, size + 1))
-        except zstd.ZstdError:
+        except zstd.ZstdError as error:
+            _check_memory(error)
             return None
         return found if frame.eof and not frame.unused_data else None
 
@@ -328,7 +329,8 @@ def _lz4() -> tuple[Compress, Decompress]:
         decompressor = frame.LZ4FrameDecompressor()
         try:
             found = bytes(decompressor.decompress(data, size + 1))
-        except (RuntimeError, EOFError):
+        except (RuntimeError, EOFError) as error:
+            _check_memory(error)
             return None
         return found if decompressor.eof and not decompressor.unused_data else None
 
@@ -336,6 +338,12 @@ def _lz4() -> tuple[Compress, Decompress]:
 
 
 _CODECS: dict[str, Callable[[], tuple[Compress, Decompress]]] = {"zstd": _zstd, "lz4": _lz4}
+
+
+def _check_memory(error: Exception) -> None:
+    """Raise MemoryError where that is what the codec lacked."""
+    if "memory" in str(error) or "alloc" in str(error):
+        raise MemoryError(str(error)) from error
 
 
 def _missing(package: str, extra: str) -> PluginNotFoundError:

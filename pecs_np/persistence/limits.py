@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Self
 
 from pecs_np.ecs.dtypes import MOST_BYTES
-from pecs_np.errors import PersistenceError
+from pecs_np.errors import LimitExceededError, PersistenceError
 from pecs_np.messages import shown
 
-__all__ = ["Limits"]
+__all__ = ["Limits", "within_memory"]
+
+
+@contextmanager
+def within_memory(name: str) -> Iterator[None]:
+    """Turn a MemoryError of the block, which reads what is called *name*, into an error of the library."""
+    try:
+        yield
+    except MemoryError:
+        raise LimitExceededError(
+            f"expected memory for {name}, found too little", suggestion="close other programs"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import operator
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -15,7 +16,7 @@ from pecs_np.messages import shown
 from pecs_np.persistence.files import PathLike, read_file
 from pecs_np.persistence.filters import without_transient
 
-__all__ = ["PersistencePlugin", "Reader", "Writer", "world_made_by"]
+__all__ = ["PersistencePlugin", "Reader", "Writer", "bytes_from", "name_of", "world_made_by"]
 
 
 class Writer(Protocol):
@@ -55,6 +56,10 @@ class PersistencePlugin(ABC):
     def encode_stream(self, snapshot: Snapshot) -> Iterable[Any]:
         """Return the same buffers as `encode`, of which few should be in memory at a time."""
         return self.encode(snapshot)
+
+    def to_bytes(self, snapshot: Snapshot) -> bytes:
+        """Return *snapshot*, which has no transient types, as one piece."""
+        return b"".join(self.encode(snapshot))
 
     def decode_file(self, path: PathLike) -> Snapshot:
         """Return the snapshot that the file *path* holds."""
@@ -117,16 +122,24 @@ def _write_whole(writer: Writer, view: memoryview) -> None:
             raise PersistenceIOError(
                 f"writing to {shown(writer)} failed: it takes no more", suggestion="use a blocking file"
             )
-        if isinstance(written, int) and not 0 < written <= len(view):
+        count = len(view) if written is None else _as_count(written)
+        if count is None or not 0 < count <= len(view):
             raise PersistenceIOError(
-                f"writing to {shown(writer)} failed: expected up to {len(view)} bytes, found {written}"
+                f"writing to {shown(writer)} failed: expected up to {len(view)} bytes, found {shown(written)}"
             )
-        view = view[written if isinstance(written, int) else len(view) :]
+        view = view[count:]
+
+
+def _as_count(written: Any) -> int | None:
+    try:
+        return None if written is True else operator.index(written)
+    except TypeError:
+        return None
 
 
 def _read_stream(reader: Reader) -> tuple[Any, str]:
     """Return all that *reader* still gives, and its name for messages."""
-    name = str(getattr(reader, "name", "<stream>"))
+    name = name_of(reader)
     try:
         data = reader.read()
     except MemoryError:
@@ -135,11 +148,32 @@ def _read_stream(reader: Reader) -> tuple[Any, str]:
         raise PersistenceIOError(
             f"reading from {name} failed: {error}", errno=getattr(error, "errno", None)
         ) from error
-    if isinstance(data, str):
+    return bytes_from(data, name), name
+
+
+def name_of(stream: Any) -> str:
+    """Return what messages call a stream."""
+    try:
+        return str(getattr(stream, "name", "<stream>"))
+    except Exception:  # noqa: BLE001 - the stream is the user's, and its name may be anything
+        return "<stream>"
+
+
+def bytes_from(data: Any, name: str) -> memoryview:
+    """Return what a stream gave as bytes.
+
+    Raises
+    ------
+    InvalidFormatError
+        If it is text, or no bytes at all.
+    """
+    try:
+        return memoryview(data).cast("B")
+    except TypeError:
         raise InvalidFormatError(
-            f"expected bytes, found text from {name}", suggestion="open the file with 'rb'"
-        )
-    return data, name
+            f"expected bytes, found {shown(data)} from {name}",
+            suggestion="open the file with 'rb'" if isinstance(data, str) else None,
+        ) from None
 
 
 _world_type: type[World] = World

@@ -11,7 +11,11 @@ from pecs_np.ecs.arrays import BYTE
 from pecs_np.errors import PersistenceError
 from pecs_np.persistence.checksum import combine, crc64
 
-__all__ = ["Blocks", "Budget", "expanded", "rechunked"]
+__all__ = ["SMALL", "Blocks", "Budget", "Whole", "expanded", "joined", "rechunked"]
+
+
+# Below this, bytes and bytearrays are cheaper to handle than arrays.
+SMALL = 1 << 15
 
 
 class Budget:
@@ -105,19 +109,58 @@ class Blocks:
             crc = crc64(block, crc)
             yield block
         if crc != self.crc:
-            raise PersistenceError(
-                "expected a world that stays as it is while it is saved, found that it changed",
-                suggestion="save world.snapshot(copy=True), or stop the thread that changes it",
-            )
+            raise changed()
 
 
-def expanded(buffers: Iterable[Any]) -> Iterator[Any]:
-    """Yield *buffers*, those that are `Blocks` block by block."""
-    for buffer in buffers:
-        if type(buffer) is Blocks:
-            yield from buffer
+class Whole:
+    """Bytes as they lie in the memory of a world, and the sum that they have.
+
+    Attributes
+    ----------
+    view : bytes-like
+    crc : int
+    """
+
+    __slots__ = ("crc", "view")
+
+    def __init__(self, view: Any) -> None:
+        self.view = view
+        self.crc = crc64(view)
+
+    def __len__(self) -> int:
+        return len(self.view)
+
+    def __iter__(self) -> Iterator[Any]:
+        yield self.view
+        # Now it has been written.
+        if crc64(self.view) != self.crc:
+            raise changed()
+
+
+def changed() -> PersistenceError:
+    """Return the error for a world that another thread changed meanwhile."""
+    return PersistenceError(
+        "expected a world that stays as it is while it is saved, found that it changed",
+        suggestion="save world.snapshot(copy=True), or stop the thread that changes it",
+    )
+
+
+def expanded(parts: Iterable[Any]) -> Iterator[Any]:
+    """Yield *parts* as buffers, those that are `Blocks` block by block."""
+    for part in parts:
+        if type(part) is Blocks or type(part) is Whole:
+            yield from part
         else:
-            yield buffer
+            yield part
+
+
+def joined(parts: Iterable[Any]) -> bytes:
+    """Return the parts of a save as its bytes."""
+    data = b"".join([b"".join(p) if type(p) is Blocks else p.view if type(p) is Whole else p for p in parts])
+    # What is small was copied before its sum was taken.
+    if len(data) > SMALL and crc64(memoryview(data)[:-8]) != int.from_bytes(data[-8:], "little"):
+        raise changed()
+    return data
 
 
 def rechunked(blocks: Iterable[Any], size: int) -> Iterator[Any]:

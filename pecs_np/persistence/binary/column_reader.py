@@ -63,6 +63,8 @@ def open_columns(source: Source, header: Header, limits: Limits) -> tuple[Head, 
             suggestion="load the save that it applies to",
         )
     schema = read_schema(head.schema, source.name, limits.itemsize)
+    if tuple([t.signature for t in schema.types]) != head.registry:
+        raise InvalidFormatError(f"expected the schema's types to be those of the registry in {source.name}")
     rows, expected = expected_sections(schema, source.name)
     if rows != head.entity_count:
         raise InvalidFormatError(f"expected {head.entity_count} rows in all, found {rows} in {source.name}")
@@ -79,7 +81,7 @@ def decode(source: Source, header: Header, limits: Limits, threads: int = 1) -> 
         One of its kinds, whatever the bytes are.
     """
     head, schema, expected = open_columns(source, header, limits)
-    types = resolve_types(schema.types, head.registry, source.name)
+    types = resolve_types(schema.types, source.name)
     read: list[_Part] = []
     for place, section in sweep(source, head):
         if section[0] & SKIPPABLE:

@@ -19,7 +19,7 @@ from pecs_np.ecs.dtypes import Field
 from pecs_np.ecs.ids import IdColumn, encode_runs
 from pecs_np.ecs.references import EntityMap
 from pecs_np.ecs.snapshot import Snapshot, SnapshotTable
-from pecs_np.persistence.binary.blocks import Blocks, Budget, expanded, rechunked
+from pecs_np.persistence.binary.blocks import SMALL, Blocks, Budget, Whole, rechunked
 from pecs_np.persistence.binary.columns import (
     FIRST_ROWS,
     Mapped,
@@ -46,7 +46,6 @@ from pecs_np.persistence.binary.framing import (
 )
 from pecs_np.persistence.binary.header import registry_of
 from pecs_np.persistence.binary.schema import TableSchema, types_json, write_schema
-from pecs_np.persistence.binary.sources import SMALL
 from pecs_np.persistence.compression import (
     CHUNK,
     CompressionType,
@@ -95,8 +94,8 @@ def _plan(archetypes: tuple[tuple[ComponentType, ...], ...]) -> _Plan:
     return _Plan(registry_of(types), types_json(types), len(types), order)
 
 
-def encode(snapshot: Snapshot, packing: Packing | None = None, budget: Budget | None = None) -> Iterable[Any]:
-    """Return *snapshot* as the buffers of a save, to be written one after the other.
+def encode(snapshot: Snapshot, packing: Packing | None = None, budget: Budget | None = None) -> list[Any]:
+    """Return *snapshot* as the parts of a save, to be `expanded` or `joined` (`blocks`).
 
     Parameters
     ----------
@@ -150,8 +149,7 @@ def encode(snapshot: Snapshot, packing: Packing | None = None, budget: Budget | 
     frame = make(plan, schema, keys, snapshot.entity_count, sections.flags)
     if packing is None:
         _prepare(snapshot, [tables[place] for place, _ in plan.order], frame, entries)
-    filled = frame.filled([stored for _, stored in entries])
-    return expanded(filled) if sections.blocked else filled
+    return frame.filled([stored for _, stored in entries])
 
 
 def _prepare(snapshot: Snapshot, tables: list[SnapshotTable], frame: Frame, entries: list[Entry]) -> None:
@@ -195,14 +193,11 @@ class _Sections:
     entries : list of Entry
     flags : int
         Those of the header.
-    blocked : bool
-        Whether some section is `Blocks`.
     """
 
     def __init__(self, packing: Packing | None, budget: Budget) -> None:
         self.entries: list[Entry] = []
         self.flags = EXTENDED_METADATA
-        self.blocked = False
         self._packing = packing
         self._budget = budget
 
@@ -212,10 +207,8 @@ class _Sections:
             return
         if callable(content):
             content = Blocks(content, self._budget)
-            if content.whole is None:
-                self.blocked = True
-            else:
-                content = content.whole
+            if content.size < SMALL and content.whole is not None:
+                content = bytes(content.whole)
         self._append(key, RAW, item, len(content), content)
 
     def add_ids(self, ids: IdColumn, table: int) -> None:
@@ -272,7 +265,6 @@ class _Sections:
         self.flags |= codec
         codec |= SHUFFLE * filters.shuffle | DELTA_FILTER * filters.delta
         self._append(key, codec, item, raw_size, stored)
-        self.blocked = True
         return True
 
     def _append(self, key: Key, codec: int, item: int, raw_size: int, stored: Any) -> None:
@@ -289,13 +281,13 @@ def _itself(data: Any) -> Any:
 def _stored(array: Array) -> Any:
     if array.nbytes < SMALL:
         return array.tobytes()
-    return as_bytes(np.ascontiguousarray(array))
+    return Whole(as_bytes(np.ascontiguousarray(array)))
 
 
 def _in_chunks(content: Any, size: int) -> Iterable[Any]:
     if callable(content):
         return rechunked(content(), size)
-    view = memoryview(content)
+    view = memoryview(content.view if type(content) is Whole else content)
     return (view[start : start + size] for start in range(0, len(view), size))
 
 

@@ -41,7 +41,9 @@ __all__ = [
 ]
 
 # Rows with variable-length fields that are converted at once.
-FIRST_ROWS, _MOST_ROWS = 1 << 12, 1 << 16
+FIRST_ROWS, _MOST_ROWS = 1 << 8, 1 << 16
+# How many times as many rows the next block may have: the rows to come may be larger.
+_GROWTH = 16
 
 Mapped = Callable[[Array], Array]
 # What messages call a part of a column: 0 its rows, then offsets and values of each variable-length field.
@@ -112,7 +114,7 @@ def _refuse(bad: tuple[int, str, str] | None, type_: ComponentType) -> None:
 
 def next_rows(rows: int, size: int) -> int:
     """Return how many rows make about a chunk, if they are like the last *rows*, which made *size* bytes."""
-    return min(_MOST_ROWS, max(1, rows * CHUNK // max(size, 1)))
+    return min(_MOST_ROWS, _GROWTH * rows, max(1, rows * CHUNK // max(size, 1)))
 
 
 def frombuffer(data: Any, dtype: np.dtype[Any]) -> Array:

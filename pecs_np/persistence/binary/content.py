@@ -19,7 +19,7 @@ from pecs_np.persistence.binary.record_reader import read_records
 from pecs_np.persistence.binary.record_reader import where as where_in_records
 from pecs_np.persistence.binary.record_writer import COMPONENT_HEAD, is_opaque
 from pecs_np.persistence.binary.sections import check_sum, read_section, sweep, where
-from pecs_np.persistence.binary.sources import Source
+from pecs_np.persistence.binary.sources import MappedSource, Source
 from pecs_np.persistence.limits import Limits
 
 __all__ = ["ColumnContent", "Content", "RecordContent", "TableEntry"]
@@ -98,6 +98,9 @@ class ColumnContent:
         layout = self.types[index].layout
         rows = rows_of(self._read(first), layout.disk, self.tables[table].rows)
         values = [self._read(first + 1 + i) for i in range(2 * len(layout.variable))]
+        if isinstance(self._source, MappedSource):
+            # Lists become arrays of their own.
+            values = [part.copy() for part in values]
         return rows, values, functools.partial(self._where, first)
 
     def size(self, index: int) -> int:
@@ -150,7 +153,11 @@ class RecordContent:
         """Return a column of a table as the save has it, as arrays of the caller's."""
         type_ = self.types[index]
         rows, values = self._tables[table].parts[self.tables[table].types.index(index)]
-        return rows.copy(), values, functools.partial(where_in_records, type_, self._name)
+        return (
+            rows.copy(),
+            [part.copy() for part in values],
+            functools.partial(where_in_records, type_, self._name),
+        )
 
     def size(self, index: int) -> int:
         """Return how many bytes a type takes in the file."""

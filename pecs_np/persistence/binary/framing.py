@@ -29,7 +29,6 @@ from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from pecs_np.errors import CorruptedDataError, InvalidFormatError, UnsupportedVersionError
-from pecs_np.persistence.binary.blocks import Blocks
 from pecs_np.persistence.binary.header import HEADER, MAGIC, Header, Registry, beyond, more
 from pecs_np.persistence.binary.sources import Source
 from pecs_np.persistence.checksum import combine, crc64
@@ -169,7 +168,7 @@ class Frame:
     def filled(self, stored: Sequence[Any]) -> list[Any]:
         """Return the whole save, with *stored* as its sections, as what to write one after the other.
 
-        That is buffers, and `Blocks` as they stand in *stored*.
+        That is buffers, and what stands in *stored*: bytes, and others that know their sum (`blocks`).
         """
         head = self._head.copy()
         # The sum of the head with its own sum behind it is 0, and so are those of the zero bytes.
@@ -191,7 +190,7 @@ class Frame:
 def _add_sum(head: bytearray, entry: tuple[int, int, int], data: Any) -> int:
     """Write the sum of a section to the directory and return what it adds to that of the whole save."""
     _, at, following = entry
-    crc = data.crc if type(data) is Blocks else crc64(data)
+    crc = crc64(data) if type(data) is bytes else data.crc
     _CRC.pack_into(head, at, crc)
     return combine(crc, 0, following) if following else crc
 

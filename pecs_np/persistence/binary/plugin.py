@@ -6,16 +6,16 @@ from collections.abc import Iterable
 from typing import Any, Literal, Self
 
 from pecs_np.ecs.snapshot import Snapshot
-from pecs_np.errors import LimitExceededError, PersistenceError
+from pecs_np.errors import PersistenceError
 from pecs_np.messages import shown
 from pecs_np.persistence.binary import column_reader, column_writer, record_reader, record_writer
-from pecs_np.persistence.binary.blocks import Budget
+from pecs_np.persistence.binary.blocks import Budget, expanded, joined
 from pecs_np.persistence.binary.framing import VERSION
 from pecs_np.persistence.binary.header import VERSIONS, read_header
 from pecs_np.persistence.binary.sources import BytesSource, FileSource, Source, StreamSource
 from pecs_np.persistence.compression import CompressionType, Packing, usable_cores
 from pecs_np.persistence.files import InputFile, PathLike
-from pecs_np.persistence.limits import Limits
+from pecs_np.persistence.limits import Limits, within_memory
 from pecs_np.persistence.plugins import PersistencePlugin
 
 __all__ = ["BinaryPlugin"]
@@ -122,9 +122,15 @@ class BinaryPlugin(PersistencePlugin):
         """Return *snapshot* as the buffers of a save, of which few are in memory at a time."""
         return self._encode(snapshot, _KEPT_FOR_STREAMS)
 
+    def to_bytes(self, snapshot: Snapshot) -> bytes:
+        """Return *snapshot* as one piece."""
+        if self.version == VERSION:
+            return joined(column_writer.encode(snapshot, self.packing))
+        return super().to_bytes(snapshot)
+
     def _encode(self, snapshot: Snapshot, kept: int | None) -> Iterable[Any]:
         if self.version == VERSION:
-            return column_writer.encode(snapshot, self.packing, Budget(kept))
+            return expanded(column_writer.encode(snapshot, self.packing, Budget(kept)))
         return record_writer.encode(snapshot, self.checksum, Budget(kept))
 
     def decode(self, data: Any, name: str = "<bytes>") -> Snapshot:
@@ -149,15 +155,11 @@ class BinaryPlugin(PersistencePlugin):
         return snapshot
 
     def _decode(self, source: Source) -> Snapshot:
-        try:
+        with within_memory(source.name):
             header = read_header(source, self.limits)
             if header.version == VERSION:
                 return column_reader.decode(source, header, self.limits, self._threads)
             return record_reader.decode(source, header, self.limits)
-        except MemoryError:
-            raise LimitExceededError(
-                f"expected memory for {source.name}, found too little", suggestion="close other programs"
-            ) from None
 
     def format_name(self) -> str:
         """Return ``"binary"``."""

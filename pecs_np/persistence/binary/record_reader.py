@@ -21,7 +21,7 @@ from pecs_np.errors import (
     UnsupportedVersionError,
 )
 from pecs_np.persistence.binary.columns import assemble, check_distinct, holds_null, mapping
-from pecs_np.persistence.binary.header import FOOTER_SIZE, Header
+from pecs_np.persistence.binary.header import FOOTER_SIZE, Header, beyond
 from pecs_np.persistence.binary.record_writer import OPAQUE, scattered
 from pecs_np.persistence.binary.records import Bytes, Piece, Places, find_records, gathered
 from pecs_np.persistence.binary.sources import BytesSource, Source, StreamSource
@@ -32,7 +32,6 @@ __all__ = ["RecordTable", "decode", "read_records", "where"]
 
 # Opaque data of one size up to this are rows of a fixed size, as most components are.
 _LARGEST_OPAQUE = 1 << 12
-_GATHERED = 1 << 20
 
 
 class RecordTable(NamedTuple):
@@ -86,17 +85,12 @@ def read_records(source: Source, header: Header, limits: Limits) -> list[RecordT
     """Read a whole save of version 1, up to the checks of single values."""
     if header.flags:
         raise InvalidFormatError(f"expected flags 0, found {header.flags:#x} at byte 8 of {source.name}")
-    data = _whole(source, header)
+    data = _whole(source, header, limits)
     end = len(data) - FOOTER_SIZE
     if end < header.end:
         raise CorruptedDataError(
             f"expected at least {header.end + FOOTER_SIZE} bytes, found {len(data)} in {source.name}",
             suggestion="the file was cut short: load a backup",
-        )
-    if len(data) > limits.total_size:
-        raise LimitExceededError(
-            f"expected at most {limits.total_size} bytes, found {len(data)} in {source.name}",
-            suggestion="pass larger Limits if you trust where it comes from",
         )
     footer = int.from_bytes(bytes(data[end:]), "little")
     body = data[:end]
@@ -116,7 +110,18 @@ def read_records(source: Source, header: Header, limits: Limits) -> list[RecordT
                     suggestion="pass larger Limits if you trust where it comes from",
                 )
         pieces.setdefault(piece.types, []).append(piece)
-    types = {i: _type(header, i, pieces, source.name) for i in sorted({i for key in pieces for i in key})}
+    sizes: dict[int, set[int | None]] = {}
+    for key, found in pieces.items():
+        for k, index in enumerate(key):
+            sizes.setdefault(index, set()).update(piece.one_size(k) for piece in found)
+    types = {i: _type(*header.registry[i], sizes[i], f"types[{i}] in {source.name}") for i in sorted(sizes)}
+    for type_ in types.values():
+        if type_.layout.disk.itemsize > limits.itemsize:
+            raise LimitExceededError(
+                f"expected at most {limits.itemsize} bytes a row, found {type_.layout.disk.itemsize} for"
+                f" {type_.name!r} in {source.name}",
+                suggestion="pass larger Limits if you trust where it comes from",
+            )
     tables = [
         _table(body, tuple([types[i] for i in key]), found, source.name)
         for key, found in sorted(pieces.items())
@@ -151,35 +156,34 @@ def _table(body: Bytes, types: tuple[ComponentType, ...], pieces: list[Piece], n
     return RecordTable(types, stable_ids, parts)
 
 
-def _whole(source: Source, header: Header) -> Bytes:
-    """Return all bytes of a save."""
+def _whole(source: Source, header: Header, limits: Limits) -> Bytes:
+    """Return all bytes of a save, which are not too many."""
+    if isinstance(source, StreamSource):
+        return np.frombuffer(source.all_after(header.data, limits.total_size), BYTE)
+    if source.size > limits.total_size:
+        raise beyond(limits.total_size, "bytes", source.size, source)
     if isinstance(source, BytesSource):
         return np.frombuffer(source.view, BYTE)
-    if isinstance(source, StreamSource):
-        return np.frombuffer(source.all_after(header.data), BYTE)
     data, _ = source.fresh(0, source.size)
     return np.frombuffer(data, BYTE)
 
 
-def _type(header: Header, index: int, pieces: dict[tuple[int, ...], list[Piece]], name: str) -> ComponentType:
-    """Return the type at a place of the registry: as it is defined here, else opaque."""
-    type_name, version = header.registry[index]
-    cls = registered(type_name)
+def _type(name: str, version: int, sizes: set[int | None], where: str) -> ComponentType:
+    """Return the type of that name as it is defined here, else one of opaque data of these *sizes*.
+
+    A None among the sizes says that they differ.
+    """
+    cls = registered(name)
     if cls is not None:
         if cls._type.version != version:
-            raise UnsupportedVersionError(
-                version, cls._type.version, what=f"component {type_name!r} at types[{index}] in {name}"
-            )
+            raise UnsupportedVersionError(version, cls._type.version, what=f"component {name!r} at {where}")
         return cls._type
-    sizes = {
-        part.one_size(key.index(index)) for key, parts in pieces.items() if index in key for part in parts
-    }
-    size = sizes.pop() if len(sizes) == 1 else None
+    size = next(iter(sizes)) if len(sizes) == 1 else None
     if size == 0:
-        return ComponentType(type_name, version, Layout(()))
+        return ComponentType(name, version, Layout(()))
     if size is not None and size <= _LARGEST_OPAQUE:
-        return ComponentType(type_name, version, Layout((Field(OPAQUE, BYTE, shape=(size,)),)))
-    return ComponentType(type_name, version, Layout((Field(OPAQUE, variable="bytes"),)))
+        return ComponentType(name, version, Layout((Field(OPAQUE, BYTE, shape=(size,)),)))
+    return ComponentType(name, version, Layout((Field(OPAQUE, variable="bytes"),)))
 
 
 def _values(
@@ -224,18 +228,9 @@ def _values(
 
 def _ragged(body: Bytes, places: Places, lengths: Places) -> Bytes:
     """Return so many bytes from each of *places*, one after the other."""
-    ends = np.cumsum(lengths)
-    out = np.empty(int(ends[-1]) if len(ends) else 0, BYTE)
-    start = 0
-    while start < len(lengths):
-        begin = int(ends[start] - lengths[start])
-        stop = max(start + 1, int(np.searchsorted(ends, begin + _GATHERED, "right")))
-        end = int(ends[stop - 1])
-        if stop == start + 1:
-            out[begin:end] = body[places[start] : places[start] + lengths[start]]
-        else:
-            out[begin:end] = body[scattered(places[start:stop], lengths[start:stop])]
-        start = stop
+    out = np.empty(int(lengths.sum()), BYTE)
+    for part, where in scattered(places, lengths):
+        out[part] = body[where]
     return out
 
 

@@ -42,6 +42,7 @@ from pecs_np.persistence.binary.columns import (
     variable_part,
 )
 from pecs_np.persistence.binary.header import FOOTER_SIZE, HEADER, MAGIC, registry_of, type_id
+from pecs_np.persistence.binary.schema import check_metadata
 from pecs_np.persistence.checksum import crc64, crc64_we
 
 __all__ = [
@@ -62,6 +63,8 @@ ENTITY_HEAD = COMPONENT_HEAD = 20
 OPAQUE = "opaque bytes"
 
 _BLOCK = 1 << 19
+# Bytes of values of any length that are moved at once: their places take eight times as many.
+_SCATTERED = 1 << 18
 _LONGEST = (1 << 32) - 1
 
 
@@ -119,6 +122,7 @@ def _plan(snapshot: Snapshot) -> tuple[bytes, list[_Maker]]:
 
 
 def _check_fits(snapshot: Snapshot) -> None:
+    check_metadata(snapshot)
     extra = {
         "resources": [t.name for t in snapshot.resources.types] if snapshot.resources else [],
         "random generators": list(snapshot.rngs),
@@ -236,7 +240,9 @@ def _block(table: SnapshotTable, mapped: Mapped, start: int, stop: int) -> NDArr
     for within, piece in pieces:
         at = begins + within
         if isinstance(piece, tuple):
-            out[scattered(at, piece[0])] = piece[1]
+            lengths, data = piece
+            for part, where in scattered(at, lengths):
+                out[where] = data[part]
         else:
             target = windows(out, piece.itemsize)
             target[at] = piece.view(target.dtype)
@@ -249,16 +255,42 @@ def is_opaque(type_: ComponentType) -> bool:
 
 
 def windows(data: NDArray[np.uint8], size: int) -> Array:
-    """Return the *size* bytes from each place of *data*, overlapping, as an array of bytes."""
+    """Return the *size* bytes from each place of *data*, overlapping, as an array of bytes.
+
+    Index it; most functions would copy it first, every byte *size* times.
+    """
     return np.ndarray((max(len(data) - size + 1, 0),), (np.void, size), data, 0, (1,))
 
 
-def scattered(starts: NDArray[np.intp], lengths: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Return the places start, start + 1, ... of each of *starts*, as many as its length, one after the other."""
-    before = np.cumsum(lengths) - lengths
-    places = np.repeat(starts - before, lengths)
-    places += np.arange(len(places))
-    return places
+def scattered(starts: NDArray[np.intp], lengths: NDArray[np.intp]) -> Iterator[tuple[slice, Any]]:
+    """Yield which bytes of the values one after the other stand where, if each value has a place of its own.
+
+    Parameters
+    ----------
+    starts, lengths : array, shape (n,)
+        Of each value.
+
+    Yields
+    ------
+    part : slice
+        Of the values one after the other, about a MiB.
+    where : slice or array
+        The places of these bytes.
+    """
+    ends = np.cumsum(lengths)
+    row = 0
+    while row < len(lengths):
+        begin = int(ends[row] - lengths[row])
+        stop = max(row + 1, int(np.searchsorted(ends, begin + _SCATTERED, "right")))
+        part = slice(begin, int(ends[stop - 1]))
+        if stop == row + 1:
+            yield part, slice(int(starts[row]), int(starts[row] + lengths[row]))
+        else:
+            before = ends[row:stop] - lengths[row:stop] - begin
+            places = np.repeat(starts[row:stop] - before, lengths[row:stop])
+            places += np.arange(len(places))
+            yield part, places
+        row = stop
 
 
 def _check_length(lengths: NDArray[np.intp], first_row: int, where: str) -> None:

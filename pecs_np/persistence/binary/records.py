@@ -1,15 +1,17 @@
 """Where the records of a save of version 1 stand, and what they hold.
 
 Records that follow one another with the same types and sizes are a run, which is viewed as an array of
-records. Where runs are short, as where archetypes alternate or lengths vary, records are walked one by
-one, which only finds where they start; all else is worked out for thousands at a time.
+records. Where archetypes alternate, records are walked one by one on the guess that those which begin
+alike are alike, and thousands of guesses are checked at a time. Where guesses fail, as for data of any
+length, each record is walked to its end. So the cost is linear whatever the order.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -25,9 +27,19 @@ from pecs_np.persistence.binary.record_writer import COMPONENT_HEAD, ENTITY_HEAD
 __all__ = ["Bytes", "Piece", "Places", "find_records", "gathered"]
 
 _COUNT = struct.Struct("<I").unpack_from
+# component_count, and data_len of the first component.
+_COUNT_AND_SIZE = struct.Struct("<I16xI").unpack_from
+# Where, from byte 16 of a record on, component_count, type id and size of the first component end: what a
+# guess goes by.
+_KNOWN = 40
 # Records that are compared at once; what is not worth a comparison; what is walked instead.
 _MOST_AT_ONCE = 1 << 13
 _SHORT = 16
+# Records beyond this size are not worth one either, and NumPy has no items of 2 GiB.
+_LARGEST = 1 << 20
+_WIDEST = 256
+# Guesses that reach few records before records are walked without; shapes to guess from; bytes at once.
+_FAILED, _MOST_KNOWN, _STRETCH = 8, 1 << 12, 1 << 20
 _FIRST_WALK, _LONGEST_WALK = 1 << 10, 1 << 16
 
 Bytes = NDArray[np.uint8]
@@ -166,7 +178,8 @@ class _Scatter:
         """Write ids (None) and the first bytes of components to (count,) arrays of bytes."""
         for component, size, target in targets:
             places = self.starts if component is None else self.data[component]
-            target[...] = windows(body, size).take(places)
+            # Indexing, because `take` would first copy the windows, each byte as often as a row has bytes.
+            target[...] = windows(body, size)[places]
 
 
 Piece = _Run | _Scatter
@@ -209,50 +222,147 @@ class _Records:
                 suggestion="the file was cut short: load a backup",
             )
         self._lookup: IdLookup | None = None
+        self.at = self.start
+        self.left = self.count
+        # By how a record goes on after its id: how long it is, and what takes its start; its shape, and where
+        # the starts go.
+        self._known: dict[bytes, tuple[int, Callable[[int], None]]] = {}
+        self._met: dict[bytes, tuple[_Shape, list[int]]] = {}
 
     def pieces(self) -> Iterator[Piece]:
         """Yield the records in the order of the file, those of one archetype together where they are not runs."""
-        at, left = self.start, self.count
         guess, walk = _MOST_AT_ONCE, _FIRST_WALK
-        while left:
-            run = self._run(at, left, guess)
-            if run.count >= _SHORT or run.count == left:
+        while self.left:
+            run = self._run(guess)
+            if run is not None and (run.count >= _SHORT or run.count == self.left):
                 yield run
-                at += run.count * run.shape.dtype.itemsize
-                left -= run.count
-                guess = min(_MOST_AT_ONCE, 2 * run.count)
-                walk = _FIRST_WALK
-                continue
-            starts, at = self._walk(at, min(left, walk))
-            left -= len(starts)
-            yield from self._shaped(starts)
-            guess, walk = 2 * _SHORT, min(2 * walk, _LONGEST_WALK)
-        if at != self.end:
+                self.at += run.count * run.shape.dtype.itemsize
+                self.left -= run.count
+                guess, walk = min(_MOST_AT_ONCE, 2 * run.count), _FIRST_WALK
+            else:
+                yield from self._walked(walk)
+                guess, walk = 2 * _SHORT, min(2 * walk, _LONGEST_WALK)
+        if self.at != self.end:
             raise InvalidFormatError(
-                f"expected the footer after {self.count} entities, found {self.end - at} bytes before it at byte"
-                f" {at} of {self.name}"
+                f"expected the footer after {self.count} entities, found {self.end - self.at} bytes before it at"
+                f" byte {self.at} of {self.name}"
             )
 
-    def _run(self, at: int, left: int, guess: int) -> _Run:
-        """Return the run that begins at byte *at*, of at most *left* records."""
-        body = self.body
+    def _shape_at(self, at: int) -> tuple[_Shape | None, int]:
+        """Return the shape of the record at byte *at*, None where it is too large for one, and where it ends."""
         count = self._u32(at + 16)
         if count > self.type_count:
             raise self._bad(f"at most {self.type_count} components", count, at)
-        offset = at + ENTITY_HEAD
+        end = at + ENTITY_HEAD
         components = []
         for _ in range(count):
-            size = self._u32(offset + 16)
-            key = body[offset : offset + 16].tobytes()
+            size = self._u32(end + 16)
+            key = self.body[end : end + 16].tobytes()
             if key not in self.index:
-                raise self._bad("a type id of the registry", key[::-1].hex(), offset)
+                raise self._bad("a type id of the registry", key[::-1].hex(), end)
             components.append((self.index[key], key, size))
-            offset += COMPONENT_HEAD + size
-        if offset > self.end:
+            end += COMPONENT_HEAD + size
+        if end > self.end:
             raise self._short(at)
+        if end - at > _LARGEST or count > _WIDEST:
+            return None, end
         shape = _shape(tuple(components))
         if len(shape.types) < count:
             raise self._bad("each type once", "one twice", at)
+        return shape, end
+
+    def _walked(self, count: int) -> Iterator[_Scatter]:
+        """Yield the next *count* records, or all that are left."""
+        stop = self.left - min(count, self.left)
+        failed = 0
+        while self.left > stop:
+            before = self.left
+            if failed < _FAILED:
+                yield from self._guessed(self.left - stop)
+                failed += before - self.left < _SHORT
+            else:
+                starts = self._walk(self.left - stop)
+                self.left -= len(starts)
+                yield from self._shaped(starts)
+
+    def _guessed(self, count: int) -> Iterator[_Scatter]:
+        """Yield some of the next *count* records, at least one: as many as begin like one that was met before."""
+        first = self.at
+        shape, end = self._shape_at(first)
+        data = self.body[first : first + _STRETCH].tobytes()
+        if shape is None or end - first < _KNOWN:
+            # Too large, or without components; the next guess fails likewise.
+            starts = self._walk(1)
+            self.left -= 1
+            yield from self._shaped(starts)
+            return
+        if len(self._known) > _MOST_KNOWN:
+            self._known.clear()
+            self._met.clear()
+        known = self._known
+        key = data[16:_KNOWN]
+        if key not in known or known[key][0] != end - first or self._met[key][0] is not shape:
+            met: list[int] = []
+            known[key], self._met[key] = (end - first, met.append), (shape, met)
+        at = 0
+        # As few steps as there can be: this is all that is done for each record. The bytes end with a KeyError.
+        with contextlib.suppress(KeyError):
+            for _ in range(count):
+                size, add = known[data[at + 16 : at + _KNOWN]]
+                add(at)
+                at += size
+        limit = min(at, self.end - first)
+        found = []
+        for like, met in self._met.values():
+            if met:
+                places = np.array(met, np.intp)
+                met.clear()
+                limit = min(limit, self._first_wrong(places + first, like) - first)
+                found.append((places, like))
+        yield from self._scattered(
+            [(places[: np.searchsorted(places, limit)] + first, like) for places, like in found]
+        )
+        self.at = first + limit
+
+    def _first_wrong(self, starts: Places, shape: _Shape) -> int:
+        """Return the first of *starts* where no record of that shape stands; far beyond the end if there is none."""
+        whole = starts[: np.searchsorted(starts, self.end - shape.dtype.itemsize, "right")]
+        wrong = int(starts[len(whole)]) if len(whole) < len(starts) else 2 * self.end
+        for name, value in shape.same:
+            here = windows(self.body, len(value))[whole + shape.dtype.fields[name][1]]  # type: ignore[index]
+            if here.tobytes() != value * len(whole):
+                other = np.flatnonzero(here != np.void(value))
+                wrong = min(wrong, int(whole[other[0]]))
+        return wrong
+
+    def _scattered(self, found: list[tuple[Places, _Shape]]) -> Iterator[_Scatter]:
+        """Yield records of known shapes, those of one archetype together and in order, and count them."""
+        by_types: dict[tuple[int, ...], list[tuple[Places, _Shape]]] = {}
+        for starts, shape in found:
+            if len(starts):
+                self.left -= len(starts)
+                by_types.setdefault(shape.types, []).append((starts, shape))
+        for types, parts in by_types.items():
+            starts = np.concatenate([starts for starts, _ in parts])
+            pairs = [np.array(shape.data, np.intp).reshape(-1, 2).T[:, :, np.newaxis] for _, shape in parts]
+            data = np.hstack([places[0] + here for (here, _), places in zip(parts, pairs, strict=True)])
+            sizes = np.hstack(
+                [
+                    np.broadcast_to(places[1], (len(types), len(here)))
+                    for (here, _), places in zip(parts, pairs, strict=True)
+                ]
+            )
+            if len(parts) > 1:
+                order = np.argsort(starts)
+                starts, data, sizes = starts[order], data[:, order], sizes[:, order]
+            yield _Scatter(starts, types, data, sizes)
+
+    def _run(self, guess: int) -> _Run | None:
+        """Return the run that begins here, looked for in steps of *guess* records; None where they are large."""
+        body, at, left = self.body, self.at, self.left
+        shape, offset = self._shape_at(at)
+        if shape is None:
+            return None
         most = min(left, (self.end - at) // (offset - at))
         records = np.frombuffer(body, shape.dtype, most, at)
         found = 1
@@ -270,23 +380,31 @@ class _Records:
             guess = min(2 * guess, _MOST_AT_ONCE)
         return _Run(at, found, shape)
 
-    def _walk(self, at: int, count: int) -> tuple[Places, int]:
-        """Return where *count* records from byte *at* on start, and where they end."""
+    def _walk(self, count: int) -> Places:
+        """Return where the next *count* records start, walking each of them, and go on behind them."""
         body = self._view
-        u32 = _COUNT
+        both, size = _COUNT_AND_SIZE, _COUNT
+        at = self.at
         starts = []
         try:
             for _ in range(count):
                 starts.append(at)
-                (components,) = u32(body, at + 16)
-                at += ENTITY_HEAD
-                for _ in range(components):
-                    at += COMPONENT_HEAD + u32(body, at + 16)[0]
+                components, length = both(body, at + 16)
+                if components:
+                    at += ENTITY_HEAD + COMPONENT_HEAD + length
+                    for _ in range(components - 1):
+                        at += COMPONENT_HEAD + size(body, at + 16)[0]
+                else:
+                    at += ENTITY_HEAD
         except struct.error:
-            raise self._short(starts[-1]) from None
+            # Perhaps a record without components at the end.
+            if at + ENTITY_HEAD != self.end or self._u32(at + 16):
+                raise self._short(starts[-1]) from None
+            at = self.end
         if at > self.end:
             raise self._short(starts[-1])
-        return np.array(starts, np.intp), at
+        self.at = at
+        return np.array(starts, np.intp)
 
     def _shaped(self, starts: Places) -> Iterator[_Scatter]:
         """Yield the records that begin at *starts*, those of one archetype together."""
@@ -370,5 +488,5 @@ def _first_other(block: Array, shape: _Shape) -> int:
 def gathered(body: Bytes, places: Places, dtype: str) -> Array:
     """Return the values that stand at *places*, each whole within *body*."""
     wanted = np.dtype(dtype)
-    found = windows(body, wanted.itemsize).take(places).view(wanted)
+    found = windows(body, wanted.itemsize)[places].view(wanted)
     return found.astype(np.intp) if wanted.kind == "u" else found

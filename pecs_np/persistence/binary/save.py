@@ -22,7 +22,7 @@ from pecs_np.persistence.binary.schema import resolve_types
 from pecs_np.persistence.binary.sources import FileSource, MappedSource, Source
 from pecs_np.persistence.compression import usable_cores
 from pecs_np.persistence.files import InputFile, PathLike
-from pecs_np.persistence.limits import Limits
+from pecs_np.persistence.limits import Limits, within_memory
 
 __all__ = ["Save", "SaveTable", "open_save"]
 
@@ -61,7 +61,8 @@ class SaveTable:
 
     def entities(self) -> Array:
         """Return the stable ids of the rows, shape (rows,), of dtype ``[("lo", "<u8"), ("hi", "<u8")]``."""
-        return self._save._content().ids(self._number).array()
+        with within_memory(self._save.name):
+            return self._save._ids(self._number).array()
 
 
 class Save:
@@ -194,7 +195,8 @@ class Save:
         for number in numbers:
             part = self._read(number, index)
             if joined is None:
-                joined = np.empty(sum(tables[n].rows for n in numbers), part.dtype)
+                with within_memory(self.name):
+                    joined = np.empty(sum(tables[n].rows for n in numbers), part.dtype)
             copy_rows(joined[start : start + len(part)], part)
             start += len(part)
         assert joined is not None  # noqa: S101 - for the type checker: no type without a table
@@ -212,9 +214,9 @@ class Save:
         if field is None:
             return rows
         names = rows.dtype.names or ()
-        if field not in names:
+        if not isinstance(field, str) or field not in names:
             raise UnknownFieldError(
-                f"expected a field of {_name(type_)} ({', '.join(names)}), found {field!r} in {self.name}"
+                f"expected a field of {_name(type_)} ({', '.join(names)}), found {shown(field)} in {self.name}"
             )
         found = rows[field]
         return found.copy() if rows.flags.writeable else found
@@ -229,8 +231,9 @@ class Save:
             numbers = [i for i, table in enumerate(content.tables) if not table.is_resources]
         else:
             numbers, _ = self._having(type_)
-        parts = [content.ids(number).array() for number in numbers]
-        return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, STABLE_ID), *parts])
+        with within_memory(self.name):
+            parts = [self._ids(number).array() for number in numbers]
+            return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, STABLE_ID), *parts])
 
     def snapshot(self, types: Any = None) -> Snapshot:
         """Return the save as a snapshot, from which worlds can be made.
@@ -248,14 +251,14 @@ class Save:
         content = self._content()
         wanted = [t.name for t in content.types]
         if types is not None:
-            wanted = [_name(t) for t in ((types,) if isinstance(types, str | type) else types)]
+            wanted = [_name(t) for t in _several(types)]
             for name in wanted:
                 self._index(name)
         numbers = [i for i, table in enumerate(content.tables) if not table.is_resources]
-        ids = [content.ids(number) for number in numbers]
+        ids = [self._ids(number) for number in numbers]
         check_distinct(ids, self.name)
         mapped = mapping(ids, self.name)
-        own = resolve_types(content.types, tuple([t.signature for t in content.types]), self.name)
+        own = resolve_types(content.types, self.name)
         tables: list[SnapshotTable] = []
         resources = None
         first = 1
@@ -283,7 +286,7 @@ class Save:
         content = self._content()
         content.verify()
         numbers = [i for i, table in enumerate(content.tables) if not table.is_resources]
-        ids = [content.ids(number) for number in numbers]
+        ids = [self._ids(number) for number in numbers]
         check_distinct(ids, self.name)
         mapped = mapping(ids, self.name)
         for number, table in enumerate(content.tables):
@@ -291,12 +294,13 @@ class Save:
                 self._read(number, index, mapped)
 
     def _content(self) -> Content:
-        if self._file.descriptor < 0 and not isinstance(self._source, MappedSource):
+        if self._file.descriptor < 0:
             raise PersistenceError(
                 f"expected an open save, found {self.name} closed", suggestion="open it again"
             )
         if self._loaded is None:
-            self._loaded = RecordContent(self._source, self._header, self._limits)
+            with within_memory(self.name):
+                self._loaded = RecordContent(self._source, self._header, self._limits)
         return self._loaded
 
     def _read(
@@ -304,9 +308,15 @@ class Save:
     ) -> Array:
         """Return a column of a table, its references mapped, of the type as it is defined here."""
         content = self._content()
-        rows, values, here = content.parts(number, index)
         described = content.types[index]
-        return assemble(own or described, described, rows, values, mapped, here)
+        with within_memory(self.name):
+            rows, values, here = content.parts(number, index)
+            return assemble(own or described, described, rows, values, mapped, here)
+
+    def _ids(self, number: int) -> IdColumn:
+        """Return the stable ids of a table."""
+        with within_memory(self.name):
+            return self._content().ids(number)
 
     def _index(self, name: str) -> int:
         types = self._content().types
@@ -330,6 +340,16 @@ class Save:
 
 def _name(type_: Any) -> str:
     return type_ if isinstance(type_, str) else component_type(type_).name
+
+
+def _several(types: Any) -> list[Any]:
+    """Return one type, or several, as a list."""
+    if isinstance(types, str | type):
+        return [types]
+    try:
+        return list(types)
+    except TypeError:
+        raise UnknownFieldError(f"expected names or classes of components, found {shown(types)}") from None
 
 
 def _unknown(name: str, types: Sequence[ComponentType], where: str) -> UnknownFieldError:
@@ -361,6 +381,9 @@ def open_save(
     InvalidFormatError, CorruptedDataError, UnsupportedVersionError, LimitExceededError
         If its head is not that of a save.
     """
+    if limits is not None and not isinstance(limits, Limits):
+        raise PersistenceError(f"expected Limits, found {shown(limits)}")
+    cores = usable_cores(threads)
     file = InputFile(path)
     try:
         if file.size is None:
@@ -368,7 +391,7 @@ def open_save(
                 f"expected a file, found a stream at {file.name}", suggestion="use World.load_binary_stream"
             )
         source: Source = MappedSource(file) if mmap else FileSource(file)
-        return Save(file, source, limits or Limits(), usable_cores(threads))
+        return Save(file, source, limits or Limits(), cores)
     except BaseException:
         file.close()
         raise

@@ -29,7 +29,15 @@ from pecs_np.messages import shown
 from pecs_np.persistence.limits import Limits
 from pecs_np.version import __version__
 
-__all__ = ["Schema", "TableSchema", "read_schema", "resolve_types", "types_json", "write_schema"]
+__all__ = [
+    "Schema",
+    "TableSchema",
+    "check_metadata",
+    "read_schema",
+    "resolve_types",
+    "types_json",
+    "write_schema",
+]
 
 _DEEPEST = 100
 _PHILOX_BUFFER, _MT19937_WORDS = 4, 624
@@ -74,6 +82,15 @@ def types_json(types: Sequence[ComponentType]) -> bytes:
     )
 
 
+def check_metadata(snapshot: Snapshot) -> None:
+    """Raise unless the metadata are a dict."""
+    if not isinstance(snapshot.metadata, dict):
+        raise PersistenceError(
+            f"expected a dict as metadata, found {shown(snapshot.metadata)}",
+            suggestion='write world.metadata = {"note": …}',
+        )
+
+
 def write_schema(snapshot: Snapshot, types: bytes, tables: tuple[TableSchema, ...]) -> bytes:
     """Return the schema document; *types* comes from `types_json`.
 
@@ -82,11 +99,7 @@ def write_schema(snapshot: Snapshot, types: bytes, tables: tuple[TableSchema, ..
     PersistenceError
         If the metadata is not JSON.
     """
-    if not isinstance(snapshot.metadata, dict):
-        raise PersistenceError(
-            f"expected a dict as metadata, found {snapshot.metadata!r:.80}",
-            suggestion='write world.metadata = {"note": …}',
-        )
+    check_metadata(snapshot)
     metadata = b"{}"
     if snapshot.metadata:
         check_json(snapshot.metadata, "metadata")
@@ -210,9 +223,7 @@ def _read_tables(entries: Any, type_count: int, where: str) -> tuple[TableSchema
     return tuple(tables)
 
 
-def resolve_types(
-    types: tuple[ComponentType, ...], registry: tuple[tuple[str, int], ...], where: str
-) -> tuple[ComponentType, ...]:
+def resolve_types(types: tuple[ComponentType, ...], where: str) -> tuple[ComponentType, ...]:
     """Return the types to build columns of: those defined in this process, else dynamic ones.
 
     Raises
@@ -222,18 +233,13 @@ def resolve_types(
     ComponentDefinitionError
         If it is defined with other fields.
     """
-    return _resolve_types(types, registry, where, registry_version())
+    return _resolve_types(types, where, registry_version())
 
 
 @functools.lru_cache(maxsize=64)
 def _resolve_types(
-    types: tuple[ComponentType, ...],
-    registry: tuple[tuple[str, int], ...],
-    where: str,
-    _registry_version: int,
+    types: tuple[ComponentType, ...], where: str, _registry_version: int
 ) -> tuple[ComponentType, ...]:
-    if tuple([t.signature for t in types]) != registry:
-        raise InvalidFormatError(f"expected the schema's types to be those of the registry in {where}")
     found = []
     for i, type_ in enumerate(types):
         cls = registered(type_.name)

@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import mmap
+import threading
 from typing import Any, Protocol
 
 import numpy as np
 
 from pecs_np.ecs.arrays import BYTE
-from pecs_np.errors import CorruptedDataError, InvalidFormatError, PersistenceIOError
+from pecs_np.errors import (
+    CorruptedDataError,
+    InvalidFormatError,
+    LimitExceededError,
+    PecsError,
+    PersistenceIOError,
+)
 from pecs_np.messages import shown
-from pecs_np.persistence.checksum import crc64
-from pecs_np.persistence.files import InputFile
+from pecs_np.persistence.binary.blocks import SMALL
+from pecs_np.persistence.checksum import combine, crc64
+from pecs_np.persistence.compression import usable_cores
+from pecs_np.persistence.files import InputFile, reporting
+from pecs_np.persistence.plugins import bytes_from, name_of
 
-__all__ = ["SMALL", "BytesSource", "FileSource", "MappedSource", "Source", "StreamSource"]
+__all__ = ["BytesSource", "FileSource", "MappedSource", "Source", "StreamSource"]
 
-# Below this, bytes and bytearrays are cheaper to handle than arrays.
-SMALL = 1 << 15
 # One read brings in the head of most saves.
 _FIRST_READ = 1 << 11
 # Read and summed while they are in a core's cache.
 _BLOCK = 1 << 20
+# What is worth a second thread.
+_LARGE = 4 << 20
+_CORES = usable_cores(None)
 # More than any save: what a stream's size is before its head tells.
 _UNKNOWN = 1 << 64
 
@@ -86,7 +97,7 @@ class BytesSource:
 
 
 class FileSource:
-    """A save on disk. Columns are read straight into their arrays."""
+    """A save on disk. Columns are read straight into their arrays, large ones by two threads."""
 
     ahead = _FIRST_READ
 
@@ -105,20 +116,45 @@ class FileSource:
         """Return *size* bytes as a buffer of the caller's, and their sum."""
         data = _new(size)
         view = memoryview(data)
+        if size < _LARGE or _CORES < 2:
+            return data, self._fill(view, offset)
+        half = size // 2
+        found: list[Any] = []
+
+        def second() -> None:
+            try:
+                found.append(self._fill(view[half:], offset + half))
+            except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits
+                found.append(error)
+
+        # Reading and summing leave the interpreter to others.
+        thread = threading.Thread(target=second, name="pecs")
+        thread.start()
+        try:
+            crc = self._fill(view[:half], offset)
+        finally:
+            thread.join()
+        if isinstance(found[0], BaseException):
+            raise found[0]
+        return data, combine(crc, found[0], size - half)
+
+    def _fill(self, view: memoryview, offset: int) -> int:
+        """Read into *view* and return the sum of what was read."""
         crc = 0
-        for start in range(0, size, _BLOCK):
+        for start in range(0, len(view), _BLOCK):
             block = view[start : start + _BLOCK]
             self.file.read_into(block, offset + start)
             crc = crc64(block, crc)
-        return data, crc
+        return crc
 
 
 class MappedSource(BytesSource):
     """A file mapped into memory. Columns are views of it."""
 
     def __init__(self, file: InputFile) -> None:
-        # An empty file cannot be mapped.
-        data = mmap.mmap(file.descriptor, 0, access=mmap.ACCESS_READ) if file.size else b""
+        with reporting("mapping", file.name):
+            # An empty file cannot be mapped.
+            data = mmap.mmap(file.descriptor, 0, access=mmap.ACCESS_READ) if file.size else b""
         super().__init__(data, file.name)
 
     def fresh(self, offset: int, size: int) -> tuple[Any, int]:
@@ -139,7 +175,7 @@ class StreamSource:
     ahead = 0
 
     def __init__(self, reader: Any) -> None:
-        self.name = str(getattr(reader, "name", "<stream>"))
+        self.name = name_of(reader)
         self.size = _UNKNOWN
         self._reader = reader
         self._fill = getattr(reader, "readinto", None)
@@ -167,13 +203,18 @@ class StreamSource:
             crc = crc64(block, crc)
         return data, crc
 
-    def all_after(self, data: bytes | bytearray) -> bytearray:
-        """Return *data*, which has been read, and all that still comes."""
-        data = bytearray(data)
+    def all_after(self, data: bytes, most: int) -> bytearray:
+        """Return *data*, which has been read, and all that still comes, up to *most* bytes in all."""
+        found = bytearray(data)
         block = bytearray(_BLOCK)
         while count := self._some(memoryview(block)):
-            data += memoryview(block)[:count]
-        return data
+            found += memoryview(block)[:count]
+            if len(found) > most:
+                raise LimitExceededError(
+                    f"expected at most {most} bytes, found more in {self.name}",
+                    suggestion="pass larger Limits if you trust where it comes from",
+                )
+        return found
 
     def expect_end(self) -> None:
         """Raise unless the stream ends here."""
@@ -204,9 +245,10 @@ class StreamSource:
                 count = self._fill(view)
                 data = None
             else:
-                data = self._reader.read(min(len(view), _BLOCK))
+                found = self._reader.read(min(len(view), _BLOCK))
+                data = None if found is None else bytes_from(found, self.name)
                 count = None if data is None else len(data)
-        except MemoryError:
+        except (MemoryError, PecsError):
             raise
         except Exception as error:
             raise PersistenceIOError(
@@ -216,10 +258,6 @@ class StreamSource:
             raise PersistenceIOError(
                 f"reading from {self.name} failed: nothing is there yet",
                 suggestion="use a blocking file or socket",
-            )
-        if isinstance(data, str):
-            raise InvalidFormatError(
-                f"expected bytes, found text from {self.name}", suggestion="open the file with 'rb'"
             )
         if type(count) is not int or not 0 <= count <= len(view):
             raise PersistenceIOError(
