@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import functools
 import warnings
 from typing import Any, Self
 
@@ -11,7 +11,6 @@ from pecs_np.ecs.restore import fill
 from pecs_np.ecs.snapshot import Snapshot
 from pecs_np.errors import (
     ComponentError,
-    LimitExceededError,
     PersistenceError,
     PluginNotFoundError,
     UnsupportedVersionError,
@@ -20,15 +19,13 @@ from pecs_np.messages import shown
 from pecs_np.persistence.binary.blocks import joined
 from pecs_np.persistence.binary.column_writer import encode
 from pecs_np.persistence.binary.plugin import BinaryPlugin
-from pecs_np.persistence.files import PathLike, backup_of, replace_file, retrying
+from pecs_np.persistence.files import PathLike, backup_of, has_suffix, replace_file
 from pecs_np.persistence.filters import without_transient
 from pecs_np.persistence.plugins import PersistencePlugin, world_made_by
 
 __all__ = ["World"]
 
 _BINARY = BinaryPlugin()
-# What is wrong with the program rather than with the file; its backup would not load either.
-_NOT_DAMAGE = (ComponentError, UnsupportedVersionError, PluginNotFoundError, LimitExceededError)
 
 
 class World(ecs.World):  # noqa: D101 - it has the docstring of its base
@@ -52,7 +49,8 @@ class World(ecs.World):  # noqa: D101 - it has the docstring of its base
         Raises
         ------
         PersistenceIOError
-            If the system refuses; an older file is untouched.
+            If the system refuses. An older file is untouched, unless it was a last step that failed, the
+            backup or the flush of the folder: then the new file is there.
         ComponentValueError
             If a column holds what could not be loaded again; an older file is untouched.
 
@@ -67,9 +65,9 @@ class World(ecs.World):  # noqa: D101 - it has the docstring of its base
         ...     len(World.load(Path(folder, "game.pecs")))
         3
         """
-        if isinstance(path, str | bytes | os.PathLike) and os.fsdecode(path).lower().endswith(".json"):
+        if has_suffix(path, ".json"):
             raise PluginNotFoundError(
-                f"expected a path for the binary format, found {os.fsdecode(path)!r}",
+                f"expected a path for the binary format, found {shown(path)}",
                 suggestion="name it .pecs, or call save_binary to write binary under this name",
             )
         self.save_with(path, _BINARY, durable=durable, backup=backup, retries=retries)
@@ -95,12 +93,8 @@ class World(ecs.World):  # noqa: D101 - it has the docstring of its base
         if hasattr(path, "write"):
             plugin.save(self, path)
             return
-        snapshot = without_transient(self.snapshot())
-
-        def save() -> None:
-            replace_file(path, plugin.encode(snapshot), durable=durable, backup=backup)
-
-        retrying(save, retries)
+        encode = functools.partial(plugin.encode, without_transient(self.snapshot()))
+        replace_file(path, encode, durable=durable, backup=backup, retries=retries)
 
     def save_binary_stream(self, writer: Any) -> None:
         """Save in the binary format to anything with ``write``, such as a pipe or ``socket.makefile("wb")``.
@@ -155,17 +149,21 @@ class World(ecs.World):  # noqa: D101 - it has the docstring of its base
         ComponentDefinitionError
             If a component is defined here with other fields.
         """
-        return cls.load_with(path, _BINARY, backup=backup)
+        return cls._load(path, _BINARY, backup=backup)
 
     @classmethod
     def load_binary(cls, path: Any, *, backup: bool = False) -> Self:
         """Return the world that a path or a file object holds in the binary format; see `load`."""
-        return cls.load_with(path, _BINARY, backup=backup)
+        return cls._load(path, _BINARY, backup=backup)
 
     @classmethod
     def load_with(cls, path: Any, plugin: PersistencePlugin, *, backup: bool = False) -> Self:
         """Return the world that a path or a file object holds in the format of *plugin*; see `load`."""
         _check_plugin(plugin)
+        return cls._load(path, plugin, backup=backup)
+
+    @classmethod
+    def _load(cls, path: Any, plugin: PersistencePlugin, *, backup: bool) -> Self:
         if hasattr(path, "read"):
             return cls.from_snapshot(plugin.decode_stream(path))
         return cls.from_snapshot(_read(path, plugin, backup=backup))
@@ -181,9 +179,12 @@ class World(ecs.World):  # noqa: D101 - it has the docstring of its base
         return cls.from_snapshot(_BINARY.decode_stream(reader, to_end=False))
 
     @classmethod
-    def from_bytes(cls, data: Any, plugin: PersistencePlugin = _BINARY) -> Self:
+    def from_bytes(cls, data: Any, plugin: PersistencePlugin | None = None) -> Self:
         """Return the world that the bytes-like *data* holds in the format of *plugin*; see `load`."""
-        _check_plugin(plugin)
+        if plugin is None:
+            plugin = _BINARY
+        else:
+            _check_plugin(plugin)
         snapshot = plugin.decode(data, "<bytes>")
         if not snapshot.sound:
             return cls.from_snapshot(snapshot)
@@ -197,14 +198,17 @@ def _read(path: PathLike, plugin: PersistencePlugin, *, backup: bool) -> Snapsho
     try:
         return plugin.decode_file(path)
     except PersistenceError as error:
-        if not backup or isinstance(error, _NOT_DAMAGE):
+        # What is wrong with the program rather than with the file: its backup would not load either, or should not.
+        foreign = isinstance(error, UnsupportedVersionError) and error.what.startswith("component ")
+        if not backup or foreign or isinstance(error, ComponentError | PluginNotFoundError):
             raise
         try:
-            snapshot = plugin.decode_file(backup_of(path))
+            other = backup_of(path)
+            snapshot = plugin.decode_file(other)
         except PersistenceError as second:
             error.add_note(f"the backup does not help: {second}")
             raise error from None
-        warnings.warn(f"loaded the backup {backup_of(path)}: {error}", stacklevel=4)
+        warnings.warn(f"loaded the backup {other}: {error}", stacklevel=4)
         return snapshot
 
 

@@ -22,9 +22,9 @@ settings.register_profile(
 settings.load_profile("any machine")
 
 
-def _load_reference():
-    path = Path(__file__).with_name("reference_format.py")
-    spec = importlib.util.spec_from_file_location("pecs_reference_format", path)
+def _load(name):
+    path = Path(__file__).with_name(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"pecs_{name}", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
@@ -34,7 +34,13 @@ def _load_reference():
 @pytest.fixture(scope="session")
 def reference():
     """The independent reader and writer of the binary format."""
-    return sys.modules.get("pecs_reference_format") or _load_reference()
+    return sys.modules.get("pecs_reference_format") or _load("reference_format")
+
+
+@pytest.fixture(scope="session")
+def records():
+    """The independent reader and writer of version 1 of the binary format."""
+    return sys.modules.get("pecs_reference_records") or _load("reference_records")
 
 
 @pytest.fixture

@@ -1,15 +1,19 @@
-"""A second reader and writer of the binary format, version 2 raw, made from its description alone.
+"""A second reader and writer of the binary format, version 2, made from its description alone.
 
 It shares no code with the package, trusts nothing it writes, and is slow: it checks every rule with an
-assertion, byte by byte, and takes the checksum from crc64iso.
+assertion, byte by byte, and takes the checksum from crc64iso. Only the frames of a compressed section
+come from the codecs' own packages.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
+import random
 import re
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import groupby, pairwise
 
@@ -17,7 +21,9 @@ from crc64iso.crc64iso import crc64_pair
 
 NONE = 0xFFFFFFFF
 IDS, COLUMN, OFFSETS, VALUES = 1, 2, 3, 4
-RAW, RUNS = 0, 3
+RAW, ZSTD, LZ4, RUNS = 0, 1, 2, 3
+SHUFFLE, DELTA = 0x100, 0x200
+CODECS = {"zstd": ZSTD, "lz4": LZ4}
 HEADER = struct.Struct("<4sIIQI")
 EXTENSION = struct.Struct("<4sIIIQII16s16s")
 ENTRY = struct.Struct("<HHIIIQQQQQQ")
@@ -81,9 +87,120 @@ def pack_runs(runs: list[tuple[int, int]]) -> bytes:
     return b"".join(first.to_bytes(16, "little") + count.to_bytes(8, "little") for first, count in runs)
 
 
+def _zstd():
+    try:
+        from compression import zstd
+    except ImportError:
+        from backports import zstd
+    return zstd
+
+
+def frame(data: bytes, codec: int, level: int | None = None) -> bytes:
+    """Return *data* as one frame of the codec in the low byte of *codec*."""
+    if codec & 0xFF == ZSTD:
+        return _zstd().compress(data, level)
+    import lz4.frame
+
+    return lz4.frame.compress(data, compression_level=level or 0)
+
+
+def unframed(stored: bytes, codec: int) -> bytes:
+    """Return what the one frame *stored* holds."""
+    if codec & 0xFF == ZSTD:
+        decompressor = _zstd().ZstdDecompressor()
+    else:
+        assert codec & 0xFF == LZ4
+        import lz4.frame
+
+        decompressor = lz4.frame.LZ4FrameDecompressor()
+    data = decompressor.decompress(stored)
+    assert decompressor.eof, "a whole frame"
+    assert not decompressor.unused_data, "and nothing after it"
+    return data
+
+
+def _transposed(data: bytes, rows: int, columns: int) -> bytes:
+    """Return a matrix of bytes, row after row, column after column."""
+    if columns < rows:
+        return b"".join(data[i::columns] for i in range(columns))
+    found = bytearray(len(data))
+    for i in range(rows):
+        found[i::rows] = data[i * columns : (i + 1) * columns]
+    return bytes(found)
+
+
+def filtered(chunk: bytes, item: int, codec: int) -> bytes:
+    """Return a chunk of whole items as it is before compression: delta first, then shuffle."""
+    if codec & DELTA:
+        assert item % 8 == 0
+        lanes = item // 8
+        words = struct.unpack(f"<{len(chunk) // 8}Q", chunk)
+        steps = [*words[:lanes], *((b - a) % (1 << 64) for a, b in zip(words, words[lanes:], strict=False))]
+        chunk = struct.pack(f"<{len(steps)}Q", *steps)
+    return _transposed(chunk, len(chunk) // item, item) if codec & SHUFFLE else chunk
+
+
+def unfiltered(chunk: bytes, item: int, codec: int) -> bytes:
+    """Return the items that `filtered` made *chunk* of."""
+    if codec & SHUFFLE:
+        chunk = _transposed(chunk, item, len(chunk) // item)
+    if codec & DELTA:
+        lanes = item // 8
+        words = list(struct.unpack(f"<{len(chunk) // 8}Q", chunk))
+        for i in range(lanes, len(words)):
+            words[i] = (words[i] + words[i - lanes]) % (1 << 64)
+        chunk = struct.pack(f"<{len(words)}Q", *words)
+    return chunk
+
+
+def packed(chunks: Iterable[bytes], size: int) -> bytes:
+    """Return a compressed section of these stored *chunks*, of *size* raw bytes each."""
+    chunks = list(chunks)
+    return struct.pack(f"<{2 + len(chunks)}I", size, len(chunks), *map(len, chunks)) + b"".join(chunks)
+
+
+def pack(raw: bytes, item: int, codec: int, chunk: int, level: int | None = None) -> bytes:
+    """Return *raw* as a compressed section in chunks of so many raw bytes."""
+    assert chunk > 0
+    assert chunk % item == 0
+    pieces = (raw[start : start + chunk] for start in range(0, len(raw), chunk))
+    return packed([frame(filtered(piece, item, codec), codec, level) for piece in pieces], chunk)
+
+
+def chunks_of(stored: bytes) -> tuple[int, list[bytes]]:
+    """Return the raw size of the chunks of a compressed section, and the stored chunks."""
+    size, count = struct.unpack_from("<II", stored)
+    lengths = struct.unpack_from(f"<{count}I", stored, 8)
+    assert len(stored) == 8 + 4 * count + sum(lengths)
+    chunks, at = [], 8 + 4 * count
+    for length in lengths:
+        chunks.append(stored[at : at + length])
+        at += length
+    return size, chunks
+
+
+def unpack(stored: bytes, raw_size: int, item: int, codec: int) -> bytes:
+    """Return what a compressed section of items of so many bytes holds, after checking all of its rules."""
+    assert codec & ~(0xFF | SHUFFLE | DELTA) == 0
+    assert item > 0
+    assert not (codec & DELTA and item % 8)
+    size, chunks = chunks_of(stored)
+    assert size > 0
+    assert size % item == 0
+    assert len(chunks) == -(-raw_size // size)
+    pieces = []
+    for number, chunk in enumerate(chunks):
+        piece = unfiltered(unframed(chunk, codec), item, codec)
+        assert len(piece) == min(size, raw_size - number * size)
+        pieces.append(piece)
+    raw = b"".join(pieces)
+    assert len(raw) == raw_size
+    return raw
+
+
 @dataclass
 class Part:
-    """A section, without what follows from its place."""
+    """A section, without what follows from its place; ``data`` is what is stored."""
 
     kind: int
     codec: int
@@ -160,14 +277,44 @@ class Save:
         ]
         return found
 
+    def item(self, part: Part) -> int:
+        """Return the bytes of an item of a section, as its codec sees them."""
+        if part.kind == COLUMN:
+            return item_size(self.schema["types"][part.type]["fields"])
+        if part.kind == VALUES:
+            return element_size(self.schema["types"][part.type]["fields"][part.field])
+        return {IDS: 16, OFFSETS: 8}[part.kind]
+
+    def raw(self, part: Part) -> bytes:
+        """Return the bytes of a section without its codec."""
+        if part.codec == RAW:
+            return part.data
+        if part.codec == RUNS:
+            return pack_ids(expand(part.data))
+        return unpack(part.data, part.raw_size, self.item(part), part.codec)
+
+    def pack(self, part: Part, codec: int, chunk: int, level: int | None = None) -> None:
+        """Compress a section, in chunks of so many raw bytes, and set the header's flag."""
+        part.data = pack(self.raw(part), self.item(part), codec, chunk, level)
+        part.codec = codec
+        self.flags |= codec & 0xFF
+
+    def plain(self) -> Save:
+        """Return the same save without compression."""
+        parts = [
+            part if part.codec in (RAW, RUNS) else replace(part, codec=RAW, data=self.raw(part))
+            for part in self.parts
+        ]
+        return replace(self, parts=parts, flags=self.flags & ~(ZSTD | LZ4))
+
     def ids(self, table: int) -> list[int]:
         part = self.part(IDS, table)
-        return expand(part.data) if part.codec == RUNS else unpack_ids(part.data)
+        return expand(part.data) if part.codec == RUNS else unpack_ids(self.raw(part))
 
     def fixed(self, table: int, name: str) -> dict[str, list[bytes]]:
         """Return the bytes of each fixed-size field of a type, a row each."""
         fields = next(t for t in self.schema["types"] if t["name"] == name)["fields"]
-        data, size, at, found = self.part(COLUMN, table, name).data, item_size(fields), 0, {}
+        data, size, at, found = self.raw(self.part(COLUMN, table, name)), item_size(fields), 0, {}
         for f in fields:
             if "variable" not in f:
                 width = element_size(f)
@@ -179,8 +326,9 @@ class Save:
         """Return the bytes of each row of a variable-length field."""
         fields = next(t for t in self.schema["types"] if t["name"] == name)["fields"]
         width = element_size(next(f for f in fields if f["name"] == field_name))
-        offsets = [n for (n,) in struct.iter_unpack("<Q", self.part(OFFSETS, table, name, field_name).data)]
-        data = self.part(VALUES, table, name, field_name).data
+        stops = self.raw(self.part(OFFSETS, table, name, field_name))
+        offsets = [n for (n,) in struct.iter_unpack("<Q", stops)]
+        data = self.raw(self.part(VALUES, table, name, field_name))
         return [data[a * width : b * width] for a, b in pairwise(offsets)]
 
 
@@ -198,9 +346,9 @@ def expand(data: bytes) -> list[int]:
 
 
 def read(data: bytes) -> Save:
-    """Return what *data* says, after checking every rule that a writer of raw saves must keep."""
+    """Return what *data* says, after checking every rule that a writer of whole saves must keep."""
     magic, version, flags, entity_count, type_count = HEADER.unpack_from(data)
-    assert (magic, version, flags) == (b"PECS", 2, 8)
+    assert (magic, version, flags & ~(ZSTD | LZ4)) == (b"PECS", 2, 8)
     at, types = HEADER.size, []
     for _ in range(type_count):
         size = int.from_bytes(data[at + 16 : at + 20], "little")
@@ -242,7 +390,9 @@ def read(data: bytes) -> Save:
         parts.append(Part(kind, codec, table, type_, place, rows, raw_size, stored))
     assert len(data) == at + 8
     assert int.from_bytes(data[at:], "little") == crc(data[:at])
-    save = Save(types, schema, parts, entity_count)
+    save = Save(types, schema, parts, entity_count, flags=flags)
+    used = {part.codec & 0xFF for part in parts} & {ZSTD, LZ4}
+    assert flags == 8 + sum(used), "a flag for each codec that some section uses"
     _check_content(save)
     return save
 
@@ -264,45 +414,49 @@ def _check_content(save: Save) -> None:
         if table["role"] == "resource":
             assert table["rows"] == 1
         else:
-            _check_ids(next(parts), number, table["rows"])
+            _check_ids(save, next(parts), number, table["rows"])
         for index in table["types"]:
             fields = document["types"][index]["fields"]
             size = table["rows"] * item_size(fields)
-            _check_raw(next(parts), (COLUMN, RAW, number, index, NONE, table["rows"], size))
+            _check_part(save, next(parts), (COLUMN, number, index, NONE, table["rows"], size))
             for place, f in enumerate(fields):
                 if "dtype" in f:
                     assert DTYPE.fullmatch(f["dtype"])
                 if "variable" not in f:
                     continue
                 offsets = next(parts)
-                _check_raw(
-                    offsets, (OFFSETS, RAW, number, index, place, table["rows"], 8 * table["rows"] + 8)
-                )
-                stops = [n for (n,) in struct.iter_unpack("<Q", offsets.data)]
+                size = 8 * table["rows"] + 8
+                raw = _check_part(save, offsets, (OFFSETS, number, index, place, table["rows"], size))
+                stops = [n for (n,) in struct.iter_unpack("<Q", raw)]
                 assert stops[0] == 0
                 assert stops == sorted(stops)
                 values = next(parts)
                 size = stops[-1] * element_size(f)
                 # How many rows a section of values has is left open: its elements are its own affair.
-                _check_raw(replace(values, rows=0), (VALUES, RAW, number, index, place, 0, size))
+                _check_part(save, replace(values, rows=0), (VALUES, number, index, place, 0, size))
     assert next(parts, None) is None
 
 
-def _check_raw(part: Part, expected: tuple[int, ...]) -> None:
-    assert (part.kind, part.codec, part.table, part.type, part.field, part.rows, part.raw_size) == expected
-    assert len(part.data) == part.raw_size
+def _check_part(save: Save, part: Part, expected: tuple[int, ...]) -> bytes:
+    """Check what the directory says of a section, and return its bytes."""
+    assert (part.kind, part.table, part.type, part.field, part.rows, part.raw_size) == expected
+    assert part.codec != RUNS, "runs are for stable ids"
+    raw = save.raw(part)
+    assert len(raw) == part.raw_size
+    return raw
 
 
-def _check_ids(part: Part, table: int, rows: int) -> None:
+def _check_ids(save: Save, part: Part, table: int, rows: int) -> None:
     assert (part.kind, part.table, part.type, part.field) == (IDS, table, NONE, NONE)
     assert (part.rows, part.raw_size) == (rows, 16 * rows)
-    ids = expand(part.data) if part.codec == RUNS else unpack_ids(part.data)
+    ids = expand(part.data) if part.codec == RUNS else unpack_ids(save.raw(part))
     assert len(ids) == rows
     fewest = runs_of(ids)
     if len(fewest) <= max(1, rows // 8):
         assert (part.codec, part.data) == (RUNS, pack_runs(fewest))
     else:
-        assert (part.codec, part.data) == (RAW, pack_ids(ids))
+        assert part.codec != RUNS
+        assert save.raw(part) == pack_ids(ids)
 
 
 def make(types: list[tuple[str, int, list[dict]]], tables: list[dict], world: dict | None = None) -> Save:
@@ -371,3 +525,139 @@ def resigned(original: bytes, changed: bytes) -> bytes:
     struct.pack_into("<Q", data, crc_at, crc(data[:crc_at]))
     struct.pack_into("<Q", data, len(original) - 8, crc(data[: len(original) - 8]))
     return bytes(data)
+
+
+_INNER = [
+    {"name": "a", "dtype": "|u1"},
+    {"name": "to", "ref": True},
+    {"name": "b", "dtype": "<f4", "shape": [2]},
+]
+_CALM = {"dtype": "|u1", "enum": {"CALM": 1, "MAD": 7}}
+# Every kind of field that the format knows, fixed-size, as lists, in structs and in shapes.
+SAMPLE_TYPES: list[tuple[str, int, list[dict]]] = [
+    (
+        "Sample.Fixed",
+        3,
+        [
+            *(
+                {"name": dtype, "dtype": dtype}
+                for dtype in ["|b1", "|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8", "<f2", "<f4", "<f8", "<c8", "<c16", "|S5", "<U3"]
+            ),
+            *({"name": unit, "dtype": f"<M8[{unit}]"} for unit in ("Y", "25s", "ns")),
+            {"name": "span", "dtype": "<m8[D]"},
+            {"name": "state"} | _CALM,
+            {"name": "cells", "dtype": "<u2", "shape": [3, 2]},
+            {"name": "signed", "dtype": "<i2", "enum": {"LOW": -300, "HIGH": 300}, "shape": [2]},
+            {
+                "name": "deep",
+                "shape": [2],
+                "fields": [{"name": "in", "fields": [{"name": "ok", "dtype": "|b1"}, {"name": "w", "dtype": "<U1"}]}],
+            },
+        ],
+    ),
+    (
+        "Sample.Linked",
+        1,
+        [
+            {"name": "to", "ref": True},
+            {"name": "crew", "variable": "list", "ref": True},
+            {"name": "three", "ref": True, "shape": [3]},
+            {"name": "inner", "fields": _INNER, "shape": [2]},
+            {"name": "pairs", "variable": "list", "ref": True, "shape": [2]},
+            {"name": "inners", "variable": "list", "fields": _INNER},
+        ],
+    ),
+    ("Sample.Number", 2, [{"name": "x", "dtype": "<f8"}, {"name": "y", "dtype": "<f8"}]),
+    ("Sample.Tag", 1, []),
+    (
+        "Sample.Text",
+        1,
+        [
+            {"name": "title", "variable": "str"},
+            {"name": "blob", "variable": "bytes"},
+            {"name": "number", "dtype": "<u4"},
+            {"name": "path", "variable": "list", "dtype": "<f4"},
+            {"name": "flags", "variable": "list", "dtype": "|b1"},
+            {"name": "names", "variable": "list", "dtype": "<U2"},
+            {"name": "states", "variable": "list", "shape": [2]} | _CALM,
+        ],
+    ),
+]  # fmt: skip
+_SAMPLE_TABLES = [
+    ((), "runs"),
+    (("Sample.Fixed",), "random"),
+    (("Sample.Fixed", "Sample.Linked", "Sample.Tag"), "runs"),
+    (("Sample.Fixed", "Sample.Linked", "Sample.Text"), "resource"),
+    (("Sample.Fixed", "Sample.Text"), "falling"),
+    (("Sample.Linked", "Sample.Text"), "random"),
+    (("Sample.Number",), "random"),
+    (("Sample.Number", "Sample.Tag"), "pairs"),
+    (("Sample.Tag",), "random"),
+]
+
+
+def sample(rows: int = 60, seed: int = 1) -> Save:
+    """Return a save of every kind of field, in tables of about so many rows; their ids are mostly no runs."""
+    rng = random.Random(seed)
+    fields_of = {name: fields for name, _, fields in SAMPLE_TYPES}
+    tables: list[dict] = []
+    for number, (_, form) in enumerate(_SAMPLE_TABLES):
+        count = rows + number
+        first = 1 + (number << 70)
+        if form == "resource":
+            tables.append({"resource": True})
+        elif form == "runs":
+            tables.append({"runs": [(first, count - 4), (first + 2 * count, 4)]})
+        else:
+            ids = [rng.getrandbits(120) << 8 | number for _ in range(count)]
+            if form == "falling":
+                ids = list(range(first + count, first, -1))
+            elif form == "pairs":
+                ids = [first + 3 * (i // 2) + i % 2 for i in range(count)]
+            tables.append({"ids": ids})
+    targets = [
+        0,
+        *(i for table in tables for i in table.get("ids") or expand(pack_runs(table.get("runs", [])))),
+    ]
+    for table, (names, _) in zip(tables, _SAMPLE_TABLES, strict=True):
+        count = 1 if "resource" in table else len(table.get("ids", [])) or sum(n for _, n in table["runs"])
+        table["columns"] = {}
+        for name in names:
+            fixed = [f for f in fields_of[name] if "variable" not in f]
+            rows_ = b"".join(_random(f, rng, targets) for _ in range(count) for f in fixed)
+            pieces = {
+                f["name"]: [_random_piece(f, rng, targets) for _ in range(count)]
+                for f in fields_of[name]
+                if "variable" in f
+            }
+            table["columns"][name] = (rows_, pieces)
+    return make(SAMPLE_TYPES, tables, {"version": 4, "metadata": {"a": [1, "é"]}, "rng": {}})
+
+
+def _random_piece(f: dict, rng: random.Random, targets: list[int]) -> bytes:
+    count = rng.randrange(5)
+    if f["variable"] == "str":
+        return "".join(rng.choices("aab\0é字🦀", k=count)).encode()
+    if f["variable"] == "bytes":
+        return bytes(rng.choices(b"\0\x80\xff", k=count))
+    return b"".join(_random(f, rng, targets) for _ in range(count))
+
+
+def _random(f: dict, rng: random.Random, targets: list[int]) -> bytes:
+    """Return an element of a field, of few different bytes, so that columns can be compressed."""
+    count = math.prod(f.get("shape", []))
+    if "fields" in f:
+        return b"".join(_random(member, rng, targets) for _ in range(count) for member in f["fields"])
+    width = element_size(f) // count
+    if f.get("ref"):
+        return pack_ids(rng.choices(targets, k=count))
+    if "enum" in f:
+        values = [v.to_bytes(width, "little", signed=v < 0) for v in f["enum"].values()]
+        return b"".join(rng.choices(values, k=count))
+    if "b1" in f["dtype"]:
+        return bytes(rng.choices(b"\0\1", k=count))
+    if "U" in f["dtype"]:
+        return "".join(rng.choices("aab\0é🦀\ud7ff\ue000\U0010ffff", k=count * width // 4)).encode(
+            "utf-32-le"
+        )
+    return bytes(rng.choices(b"\0\0\0\1\x7f\xff", k=count * width))

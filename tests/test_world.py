@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +13,24 @@ import pytest
 
 import pecs_np
 from pecs_np import (
+    BinaryPlugin,
+    ComponentDefinitionError,
     ComponentValueError,
     CorruptedDataError,
     EntityRef,
     InvalidFormatError,
+    LimitExceededError,
+    Limits,
     PersistenceError,
     PersistenceIOError,
+    PluginNotFoundError,
+    UnsupportedVersionError,
     World,
     component,
+    unregister,
 )
+from pecs_np.persistence import files
+from pecs_np.testing import assert_worlds_equal
 
 
 @component
@@ -281,3 +292,451 @@ def test_an_empty_world_comes_back_empty():
     assert len(back) == 0
     assert back.metadata == {}
     assert back.version == 1
+
+
+PLUGINS = {
+    "raw": BinaryPlugin(),
+    "zstd": BinaryPlugin(compression="zstd"),
+    "lz4": BinaryPlugin(compression="lz4"),
+}
+plugins = pytest.mark.parametrize("plugin", PLUGINS.values(), ids=PLUGINS)
+
+
+@plugins
+def test_to_bytes_and_from_bytes_take_a_format(world, plugin):
+    data = world.to_bytes(plugin)
+    assert type(data) is bytes
+    assert_worlds_equal(World.from_bytes(data, plugin), world)
+    assert_worlds_equal(World.from_bytes(data), world)
+    assert world.to_bytes(plugin=plugin) == data == World.from_bytes(data, plugin=plugin).to_bytes(plugin)
+    assert world.to_bytes(None) == world.to_bytes() == world.to_bytes(BinaryPlugin())
+
+
+def test_equal_worlds_give_equal_bytes_whatever_was_done_to_them_before():
+    def grown(*, detour):
+        world = World(seed=5)
+        world.spawn_batch(SavedPosition(x=[1, 2, 3]))
+        if detour:
+            world.resources.insert(SavedClock(1))
+            world.metadata["a"] = 1
+            world.version = 2
+            world.to_bytes()
+            world.resources.remove(SavedClock)
+            del world.metadata["a"]
+            world.version = 1
+            for position in world.query(SavedPosition):
+                position.x += 1
+                world.to_bytes()
+                position.x -= 1
+        return world
+
+    for plugin in (*PLUGINS.values(), BinaryPlugin(version=1)):
+        direct, detour = grown(detour=False), grown(detour=True)
+        assert_worlds_equal(direct, detour)
+        assert direct.to_bytes(plugin) == detour.to_bytes(plugin)
+
+
+def test_saving_twice_gives_the_same_bytes_and_a_change_gives_others(world):
+    for plugin in PLUGINS.values():
+        first = world.to_bytes(plugin)
+        assert world.to_bytes(plugin) == first
+        for position in world.query(SavedPosition):
+            position.x += 1
+        second = world.to_bytes(plugin)
+        assert second != first
+        assert_worlds_equal(World.from_bytes(second), world)
+
+
+@plugins
+def test_save_with_and_load_with_take_paths_and_files(world, tmp_path, plugin):
+    path = tmp_path / "a.pecs"
+    world.save_with(path, plugin, durable=False)
+    assert path.read_bytes() == world.to_bytes(plugin)
+    for back in (World.load_with(path, plugin), World.load_with(str(path), plugin), World.load(path)):
+        assert_worlds_equal(back, world)
+    with open(tmp_path / "b", "w+b") as file:
+        world.save_with(file, plugin)
+        file.seek(0)
+        assert_worlds_equal(World.load_with(file, plugin), world)
+        file.seek(0)
+        assert_worlds_equal(World.load_binary(file), world)
+
+
+def test_binary_under_the_name_of_another_format_has_to_be_asked_for(world, tmp_path):
+    for name in ("a.json", "A.JSON", b"a.json"):
+        path = os.path.join(os.fsencode(tmp_path) if isinstance(name, bytes) else tmp_path, name)
+        with pytest.raises(PluginNotFoundError, match=r"name it \.pecs, or call save_binary"):
+            world.save(path)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("path", [None, 5, 1.5, [], object(), "a\0b", "", b"\0"])
+def test_what_is_no_path_is_an_error_of_the_library(world, path):
+    for call in (
+        lambda: world.save(path),
+        lambda: world.save_binary(path),
+        lambda: world.save(path, backup=True, retries=0),
+        lambda: World.load(path),
+        lambda: World.load_binary(path),
+        lambda: World.load_with(path, BinaryPlugin()),
+    ):
+        with pytest.raises(PersistenceIOError):
+            call()
+
+
+def test_what_is_no_path_has_no_backup():
+    for path in ("", None, 5, 1.5, [], object(), "a\0b", b"\0"):
+        for load in LOADS.values():
+            with pytest.raises(PersistenceIOError):
+                load(path, backup=True)
+
+
+# Backups.
+
+
+@pytest.fixture
+def backed_up(world, tmp_path):
+    """A world saved twice, the first of them kept, and the path."""
+    path = tmp_path / "game.pecs"
+    world.save(path, backup=True)
+    assert os.listdir(tmp_path) == ["game.pecs"]
+    first = World.load(path)
+    world.spawn(SavedPosition(5, 5))
+    world.save(path, backup=True)
+    assert sorted(os.listdir(tmp_path)) == ["game.pecs", "game.pecs.bak"]
+    return first, world, path
+
+
+def damaged(path, how):
+    data = path.read_bytes()
+    if how == "missing":
+        path.unlink()
+    elif how == "a folder":
+        path.unlink()
+        path.mkdir()
+    else:
+        path.write_bytes(
+            {
+                "empty": b"",
+                "cut short": data[:-9],
+                "cut in the head": data[:100],
+                "junk": b"junk",
+                "added to": data + b"\0",
+                "damaged head": data[:30] + bytes([data[30] ^ 1]) + data[31:],
+                "damaged column": data[:-20] + bytes([data[-20] ^ 1]) + data[-19:],
+                "zeros": bytes(len(data)),
+            }[how]
+        )
+
+
+DAMAGES = [
+    "missing", "a folder", "empty", "cut short", "cut in the head", "junk", "added to", "damaged head",
+    "damaged column", "zeros",
+]  # fmt: skip
+LOADS = {
+    "load": World.load,
+    "load_binary": World.load_binary,
+    "load_with": lambda path, **options: World.load_with(path, BinaryPlugin(), **options),
+}
+
+
+@pytest.mark.parametrize("load", LOADS)
+@pytest.mark.parametrize("how", DAMAGES)
+def test_a_damaged_file_gives_its_backup_with_a_warning_if_asked_for(backed_up, how, load):
+    first, _, path = backed_up
+    damaged(path, how)
+    with pytest.raises(PersistenceError) as refused:
+        LOADS[load](path)
+    with pytest.warns(UserWarning, match=r"loaded the backup .*game\.pecs\.bak: expected|.*failed") as caught:
+        back = LOADS[load](path, backup=True)
+    assert len(caught) == 1
+    assert str(refused.value) in str(caught[0].message)
+    assert_worlds_equal(back, first)
+    assert back.validate()
+    assert type(back) is World
+
+
+@pytest.mark.parametrize("form", ["raw", "zstd", "version 1"])
+def test_whichever_bit_of_a_file_is_damaged_its_backup_is_loaded(tmp_path, form):
+    """Where a bit turned over makes a save look newer than the program, or larger than its limits, too."""
+    world = World(seed=1)
+    world.spawn_batch(SavedPosition(x=np.zeros(3 if form == "version 1" else 40)))
+    path = tmp_path / "game.pecs"
+    plugin = BinaryPlugin(version=1) if form == "version 1" else PLUGINS[form]
+    for _ in range(2):
+        world.save_with(path, plugin, backup=True, durable=False)
+    data = path.read_bytes()
+    # All bits of header, registry, directory and columns; of the text of the schema one in each byte.
+    schema = range(data.find(b'{"writer"'), data.rfind(b"}]}")) if form != "version 1" else ()
+    bits = [(at, bit) for at in range(len(data)) for bit in range(8) if at not in schema or bit == at % 8]
+    refused = []
+    with warnings.catch_warnings(record=True) as warned, open(path, "r+b", buffering=0) as file:
+        warnings.simplefilter("always")
+        for at, bit in bits:
+            file.seek(at)
+            file.write(bytes([data[at] ^ 1 << bit]))
+            try:
+                assert len(World.load(path, backup=True)) == len(world)
+            except PersistenceError as error:
+                refused.append((at, bit, str(error)))
+            file.seek(at)
+            file.write(data[at : at + 1])
+    assert refused == []
+    assert len(warned) == len(bits)
+
+
+@pytest.mark.parametrize("load", [World.load, World.load_binary])
+def test_the_warning_of_a_backup_points_to_who_loaded(backed_up, load):
+    _, _, path = backed_up
+    damaged(path, "junk")
+    with pytest.warns(UserWarning, match="loaded the backup") as caught:
+        load(path, backup=True)
+    assert caught[0].filename == __file__
+
+
+def test_the_warning_of_a_backup_points_to_who_loaded_with_a_format(backed_up):
+    _, _, path = backed_up
+    damaged(path, "junk")
+    with pytest.warns(UserWarning, match="loaded the backup") as caught:
+        World.load_with(path, BinaryPlugin(), backup=True)
+    assert caught[0].filename == __file__
+
+
+def test_a_sound_file_is_loaded_without_a_look_at_its_backup(backed_up):
+    _, world, path = backed_up
+    Path(f"{path}.bak").write_bytes(b"junk")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert_worlds_equal(World.load(path, backup=True), world)
+        Path(f"{path}.bak").unlink()
+        assert_worlds_equal(World.load(path, backup=True), world)
+
+
+@pytest.mark.parametrize("second", ["missing", "empty", "cut short", "damaged column"])
+@pytest.mark.parametrize("how", ["missing", "junk", "cut short", "damaged head", "damaged column"])
+def test_where_both_are_damaged_the_first_error_is_raised_with_a_note_on_the_second(backed_up, how, second):
+    _, _, path = backed_up
+    damaged(path, how)
+    backup = Path(f"{path}.bak")
+    damaged(backup, second)
+    with pytest.raises(PersistenceError) as plain:
+        World.load(path)
+    with pytest.raises(PersistenceError) as of_backup:
+        World.load(backup)
+    with pytest.raises(type(plain.value)) as caught:
+        World.load(path, backup=True)
+    assert str(caught.value) == str(plain.value)
+    assert caught.value.__notes__ == [f"the backup does not help: {of_backup.value}"]
+    assert not hasattr(plain.value, "__notes__")
+
+
+def test_without_a_backup_the_note_says_that_there_is_none(world, tmp_path):
+    with pytest.raises(PersistenceIOError, match="No such file") as caught:
+        World.load(tmp_path / "game.pecs", backup=True)
+    assert caught.value.filename == str(tmp_path / "game.pecs")
+    (note,) = caught.value.__notes__
+    assert "game.pecs.bak" in note
+
+
+def test_a_backup_is_no_help_against_a_program_that_does_not_fit(define, tmp_path):
+    path = tmp_path / "a.pecs"
+    cls = define("SavedShifting", {"x": np.float32})
+    world = World()
+    world.spawn(cls(1))
+    for _ in range(2):
+        world.save(path, backup=True)
+    unregister("SavedShifting")
+    later = define("SavedShifting", {"x": np.float32}, version=2)
+    for load in LOADS.values():
+        with pytest.raises(UnsupportedVersionError) as caught:
+            load(path, backup=True)
+        assert not hasattr(caught.value, "__notes__")
+    unregister(later.__name__)
+    define("SavedShifting", {"x": np.float64})
+    with pytest.raises(ComponentDefinitionError):
+        World.load(path, backup=True)
+
+
+def test_a_backup_is_no_help_against_limits(backed_up):
+    _, _, path = backed_up
+    with pytest.raises(LimitExceededError) as caught:
+        World.load_with(path, BinaryPlugin(limits=Limits(types=0)), backup=True)
+    assert "the backup does not help" in caught.value.__notes__[0]
+
+
+def test_backups_go_through_links_to_the_file_itself(world, tmp_path):
+    (tmp_path / "real").mkdir()
+    path, link = tmp_path / "real" / "game.pecs", tmp_path / "link.pecs"
+    world.save(path)
+    link.symlink_to(path)
+    first = World.load(link)
+    world.spawn()
+    world.save(link, backup=True)
+    assert link.is_symlink()
+    assert sorted(os.listdir(path.parent)) == ["game.pecs", "game.pecs.bak"]
+    damaged(path, "junk")
+    with pytest.warns(UserWarning, match="loaded the backup"):
+        assert_worlds_equal(World.load(link, backup=True), first)
+
+
+def test_only_the_last_save_is_kept_as_a_backup(world, tmp_path):
+    path = tmp_path / "game.pecs"
+    counts = []
+    for _ in range(4):
+        world.spawn()
+        world.save(path, backup=True, durable=False)
+        counts.append(len(world))
+    assert len(World.load(path)) == counts[-1]
+    assert len(World.load(f"{path}.bak")) == counts[-2]
+    world.save(path, durable=False)
+    assert len(World.load(f"{path}.bak")) == counts[-2]
+    assert sorted(os.listdir(tmp_path)) == ["game.pecs", "game.pecs.bak"]
+
+
+def test_a_save_that_fails_leaves_file_and_backup(backed_up):
+    first, _, path = backed_up
+    before = path.read_bytes(), Path(f"{path}.bak").read_bytes()
+    bad = World()
+    bad.spawn(SavedNote("\ud800"))
+    with pytest.raises(ComponentValueError):
+        bad.save(path, backup=True)
+    assert (path.read_bytes(), Path(f"{path}.bak").read_bytes()) == before
+    assert sorted(os.listdir(path.parent)) == ["game.pecs", "game.pecs.bak"]
+    assert_worlds_equal(World.load(f"{path}.bak"), first)
+
+
+# Retries.
+
+
+@pytest.fixture
+def pauses(monkeypatch):
+    """The pauses that saving made, none of which takes time."""
+    made = []
+    monkeypatch.setattr(files.system, "sleep", made.append)
+    return made
+
+
+def failing(monkeypatch, call, times, number):
+    """Let a system call fail so many times, and count how often it was made."""
+    real = getattr(files.system, call)
+    made = []
+
+    def fails(*arguments):
+        made.append(arguments)
+        if len(made) <= times:
+            raise OSError(number, os.strerror(number))
+        return real(*arguments)
+
+    monkeypatch.setattr(files.system, call, fails)
+    return made
+
+
+SAVES = {
+    "save": lambda world, path, **options: world.save(path, **options),
+    "save_binary": lambda world, path, **options: world.save_binary(path, **options),
+    "save_with": lambda world, path, **options: world.save_with(
+        path, BinaryPlugin(compression="lz4"), **options
+    ),
+}
+
+
+@pytest.mark.parametrize("save", SAVES)
+@pytest.mark.parametrize("call", ["open", "write", "fsync", "replace"])
+def test_a_save_is_tried_again_as_often_as_was_asked_for(world, tmp_path, monkeypatch, pauses, save, call):
+    path = tmp_path / "a.pecs"
+    made = failing(monkeypatch, call, 3, errno.EIO)
+    SAVES[save](world, path, retries=3)
+    assert pauses == [0.1, 0.2, 0.4]
+    assert len(made) > 3
+    assert_worlds_equal(World.load(path), world)
+    assert os.listdir(tmp_path) == ["a.pecs"]
+
+
+@pytest.mark.parametrize("retries", [0, 1, 2])
+def test_a_save_that_fails_more_often_raises_and_leaves_the_old_file(
+    world, tmp_path, monkeypatch, pauses, retries
+):
+    path = tmp_path / "a.pecs"
+    path.write_bytes(b"old")
+    made = failing(monkeypatch, "replace", 10, errno.EACCES)
+    with pytest.raises(PersistenceIOError, match="Permission denied") as caught:
+        world.save(path, retries=retries)
+    assert caught.value.errno == errno.EACCES
+    assert len(made) == retries + 1
+    assert pauses == [0.1, 0.2][:retries]
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a.pecs"]
+
+
+def test_what_will_not_change_is_not_tried_again(world, tmp_path, pauses):
+    (tmp_path / "file").write_bytes(b"")
+    for path in (tmp_path / "no" / "a", tmp_path / "file" / "a", tmp_path, tmp_path / ("x" * 300) / "a"):
+        with pytest.raises(PersistenceIOError):
+            world.save(path, retries=5)
+    assert pauses == []
+
+
+def test_what_the_world_holds_is_not_tried_again(tmp_path, pauses):
+    world = World()
+    world.spawn(SavedNote("\ud800"))
+    with pytest.raises(ComponentValueError):
+        world.save(tmp_path / "a", retries=5)
+    assert pauses == []
+
+
+@pytest.mark.parametrize("retries", [-1, 1.5, "3", None, True, [1]])
+def test_retries_are_a_number_from_0(world, tmp_path, retries):
+    for save in SAVES.values():
+        with pytest.raises(PersistenceError, match="expected a number of retries from 0, found"):
+            save(world, tmp_path / "a", retries=retries)
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_world_may_change_between_two_tries(world, tmp_path, monkeypatch):
+    """What is saved is the world of the moment of saving, or an error; never a file that does not load."""
+    path = tmp_path / "a.pecs"
+    failing(monkeypatch, "replace", 1, errno.EIO)
+    monkeypatch.setattr(files.system, "sleep", lambda _: world.despawn(world.entities()))
+    try:
+        world.save(path, retries=1)
+    except PersistenceError:
+        return
+    assert World.load(path).validate()
+
+
+def test_saves_through_a_stream_are_not_tried_again(world, pauses):
+    class Refusing:
+        calls = 0
+
+        def write(self, data):
+            self.calls += 1
+            raise OSError(errno.EIO, "Input/output error")
+
+    writer = Refusing()
+    with pytest.raises(PersistenceIOError):
+        world.save_binary(writer, retries=3)
+    assert writer.calls == 1
+    assert pauses == []
+
+
+def test_a_save_that_need_not_be_durable_is_not_flushed(world, tmp_path, monkeypatch):
+    flushed = failing(monkeypatch, "fsync", 0, errno.EIO)
+    world.save(tmp_path / "a.pecs", durable=False)
+    assert flushed == []
+    world.save(tmp_path / "a.pecs")
+    assert len(flushed) == (2 if os.name == "posix" else 1)
+
+
+# Streams, in short; the long of it is with the sources and the plugins.
+
+
+def test_streams_carry_all_of_a_world(world):
+    stream = io.BytesIO()
+    assert world.save_binary_stream(stream) is None
+    assert stream.getvalue() == world.to_bytes()
+    stream.write(b"after")
+    stream.seek(0)
+    back = World.load_binary_stream(stream)
+    assert stream.read() == b"after"
+    assert_worlds_equal(back, world)
+    assert back.to_bytes() == world.to_bytes()

@@ -15,6 +15,8 @@ imported before it is used.
 
 from __future__ import annotations
 
+import functools
+import itertools
 import os
 import struct
 import threading
@@ -212,6 +214,7 @@ def unpacked(
     filters: Filters,
     where: str,
     threads: int = 1,
+    account: Callable[[int], None] = lambda _: None,
 ) -> None:
     """Fill *target* from a packed column.
 
@@ -223,6 +226,9 @@ def unpacked(
     target : array of u1
     where : str
         What is read, for messages.
+    threads : int
+    account : callable
+        Told how many bytes each chunk unpacks to, before it is.
 
     Raises
     ------
@@ -257,13 +263,24 @@ def unpacked(
             )
         filters.undo(found, part)
 
-    tasks = ((i * size, read(length)) for i, length in enumerate(lengths))
-    for _ in in_order(expand, tasks, min(threads, count)):
+    def chunks() -> Iterator[tuple[int, Any]]:
+        for start, length in zip(range(0, len(target), size), lengths, strict=True):
+            data = read(length)
+            account(min(size, len(target) - start))
+            yield start, data
+
+    for _ in in_order(expand, chunks(), min(threads, count)):
         pass
 
 
 def in_order(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
     """Yield *function* of each of *items*, worked out by *threads* threads, only a few of them ahead."""
+    items = iter(items)
+    if threads > 1:
+        # Threads are not worth their while for one.
+        first = list(itertools.islice(items, 2))
+        items = itertools.chain(first, items)
+        threads = min(threads, len(first))
     if threads <= 1:
         yield from map(function, items)
         return
@@ -288,6 +305,7 @@ Compress = Callable[[Bytes, int], bytes]
 Decompress = Callable[[Any, int], "bytes | None"]
 
 
+@functools.cache
 def _zstd() -> tuple[Compress, Decompress]:
     try:
         from compression import zstd  # type: ignore[import-not-found, unused-ignore] # noqa: PLC0415 - 3.14
@@ -316,6 +334,7 @@ def _zstd() -> tuple[Compress, Decompress]:
     return compress, decompress
 
 
+@functools.cache
 def _lz4() -> tuple[Compress, Decompress]:
     try:
         from lz4 import frame  # noqa: PLC0415 - an extra

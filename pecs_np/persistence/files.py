@@ -2,8 +2,8 @@
 
 A save is written to a new file beside its target, flushed to the disk, and renamed over it; the
 rename is flushed with the directory. Where anything fails, the temporary file is removed and the
-target is as it was. A failed flush is an error and never retried: the kernel may have dropped the
-very pages that it could not write. A save that failed as a whole may be tried again, from the start.
+target is as it was. A flush that failed is never tried again, because the kernel may have dropped the
+very pages that it could not write: the whole file is written anew.
 
 All calls to the operating system go through `system`, so that tests can make any of them fail.
 """
@@ -26,10 +26,10 @@ __all__ = [
     "InputFile",
     "PathLike",
     "backup_of",
+    "has_suffix",
     "read_file",
     "replace_file",
     "reporting",
-    "retrying",
     "system",
 ]
 
@@ -38,6 +38,7 @@ PathLike = str | os.PathLike[str]
 
 # Linux reads and writes at most 2 GiB - 4 KiB in one call.
 _MOST_AT_ONCE = 1 << 30
+_COPIED = 1 << 20
 _FIRST_PAUSE = 0.1
 _FLAGS = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 # What trying again does not change.
@@ -111,10 +112,15 @@ def reporting(doing: str, path: PathLike) -> Iterator[None]:
         raise
     except (OSError, ValueError) as error:
         raise PersistenceIOError(
-            f"{doing} {name!r} failed: {getattr(error, 'strerror', None) or error}",
+            f"{doing} {printable(name)!r} failed: {getattr(error, 'strerror', None) or error}",
             errno=getattr(error, "errno", None),
             filename=name,
         ) from error
+
+
+def printable(name: str) -> str:
+    """Return *name* as text that any terminal or file takes: file names may be any bytes."""
+    return name.encode(errors="backslashreplace").decode()
 
 
 class InputFile:
@@ -128,9 +134,11 @@ class InputFile:
     descriptor : int
     """
 
+    descriptor = -1
+
     def __init__(self, path: PathLike) -> None:
         with reporting("opening", path):
-            self.name = os.fsdecode(path)
+            self.name = printable(os.fsdecode(path))
             self.descriptor = system.open(path, os.O_RDONLY | _FLAGS)
             try:
                 status = system.fstat(self.descriptor)
@@ -145,6 +153,9 @@ class InputFile:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
         self.close()
 
     def close(self) -> None:
@@ -168,6 +179,7 @@ class InputFile:
                 if not count:
                     raise PersistenceIOError(
                         f"expected {self.size} bytes, found the end at byte {offset} of {self.name}",
+                        errno=errno.EIO,
                         filename=self.name,
                         suggestion="another program changed the file while it was read",
                     )
@@ -190,75 +202,187 @@ def read_file(path: PathLike) -> bytes | bytearray:
         return data
 
 
-def retrying(save: Callable[[], None], retries: int) -> None:
-    """Call *save*, and where the system refuses, again up to *retries* times, with growing pauses.
-
-    A path that cannot be, such as one in a folder that is not there, is not tried again.
-    """
-    if type(retries) is not int or retries < 0:
-        raise PersistenceError(f"expected a number of retries from 0, found {shown(retries)}")
-    for attempt in range(retries):
-        try:
-            return save()
-        except PersistenceIOError as error:
-            if error.errno in _LASTING:
-                raise
-            system.sleep(_FIRST_PAUSE * 2**attempt)
-    return save()
-
-
 def replace_file(
-    path: PathLike, buffers: Iterable[Buffer], *, durable: bool = True, backup: bool = False
+    path: PathLike,
+    buffers: Iterable[Buffer] | Callable[[], Iterable[Buffer]],
+    *,
+    durable: bool = True,
+    backup: bool = False,
+    retries: int = 0,
 ) -> None:
     """Make *buffers* the content of the file *path* in one step.
 
     Parameters
     ----------
     path : path
-    buffers : iterable of bytes-like
+    buffers : iterable of bytes-like, or what returns one
+        Asked for again at each try.
     durable : bool
         Flush file and directory to the disk, so that the save also survives a loss of power.
     backup : bool
         Keep the file that was there as ``<path>.bak``.
+    retries : int
+        How many times in all to try a step again that the system refuses, with growing pauses. A path
+        that cannot be, such as one in a folder that is not there, is not tried again.
 
     Raises
     ------
     PersistenceIOError
-        If the system refuses. The old file is untouched, unless it was the last step that failed, the
-        flush of the folder: then the new one is there, but may not survive a loss of power.
+        If the system refuses. The old file is untouched, unless it was a step after the new one took its
+        place: then the backup may be an older one, or the new file may not survive a loss of power.
     """
+    if type(retries) is not int or retries < 0:
+        raise PersistenceError(f"expected a number of retries from 0, found {shown(retries)}")
     with reporting("saving to", path):
         name = os.fsdecode(path)
-        if name.endswith(os.sep) or not name:
+        if os.path.basename(name) in ("", os.curdir, os.pardir):
             raise IsADirectoryError(errno.EISDIR, "it names a folder")
         target = os.path.realpath(name)
-        directory = os.path.dirname(target)
-        temporary = _temporary(directory)
-        try:
-            _write_new(temporary, buffers, like=target, durable=durable)
+        replacement = _Replacement(target)
+        make = buffers if callable(buffers) else lambda: buffers
+
+        def save() -> None:
+            replacement.write(make(), durable=durable)
+            replacement.check(backup=backup)
             if backup:
-                _back_up(target)
-            system.replace(temporary, target)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                system.unlink(temporary)
-            raise
-        if durable:
-            _flush_directory(directory)
+                replacement.keep_old()
+            replacement.put()
+            if backup:
+                replacement.back_up()
+            if durable:
+                _flush_directory(os.path.dirname(target))
+
+        try:
+            _attempt(save, retries)
+        finally:
+            replacement.clean()
+
+
+def _attempt(save: Callable[[], None], retries: int) -> None:
+    """Call *save*, and where the system refuses, again up to *retries* times, with growing pauses."""
+    for attempt in range(retries):
+        try:
+            return save()
+        except OSError as error:
+            if error.errno is None or error.errno in _LASTING:
+                raise
+            system.sleep(_FIRST_PAUSE * 2**attempt)
+    return save()
+
+
+class _Replacement:
+    """The steps by which a new file takes the place of an old one; they may be tried again from the first.
+
+    The old file is given its second name before, and that becomes the backup after: so at any moment
+    there is the old file or the new one, and the backup is never all that is left of a sound save.
+    """
+
+    def __init__(self, target: str) -> None:
+        self._target = target
+        self._directory = os.path.dirname(target)
+        self._new = self._old = ""
+        # Whether the old file, or that there is none, is kept for the backup; and whether that was made.
+        self._kept = self._backed_up = False
+
+    def _temporary(self) -> str:
+        """Return a name that no other writer uses, short whatever the target is called."""
+        return os.path.join(self._directory, f".pecs-{os.getpid()}-{os.urandom(6).hex()}.tmp")
+
+    def check(self, *, backup: bool) -> None:
+        """Raise where something stands in the place of the file, or of its backup, that is no file."""
+        for name in (self._target, f"{self._target}.bak") if backup else (self._target,):
+            with contextlib.suppress(FileNotFoundError):
+                mode = system.stat(name).st_mode
+                if stat.S_ISDIR(mode):
+                    raise IsADirectoryError(errno.EISDIR, "there is a folder of that name")
+                if not stat.S_ISREG(mode):
+                    raise OSError(errno.EINVAL, "it is no file; open it, and use save_binary_stream")
+
+    def write(self, buffers: Iterable[Buffer], *, durable: bool) -> None:
+        """Write the new file, from the start and under a new name."""
+        _remove(self._new)
+        self._new = self._temporary()
+        _write(self._new, buffers, like=self._target, durable=durable)
+
+    def keep_old(self) -> None:
+        """Give the old file, if there is one, a second name; but not what an earlier try has put there."""
+        if self._kept:
+            return
+        _remove(self._old)
+        self._old = self._temporary()
+        try:
+            system.link(self._target, self._old)
+        except FileNotFoundError:
+            self._old = ""
+        except OSError:
+            # A file system without hard links.
+            self._copy_old()
+        self._kept = True
+
+    def _copy_old(self) -> None:
+        try:
+            file = InputFile(self._target)
+        except PersistenceIOError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            self._old = ""
+            return
+        with file:
+            size = file.size or 0
+            blocks = (_block(file, start, min(_COPIED, size - start)) for start in range(0, size, _COPIED))
+            _write(self._old, blocks, like=self._target, durable=True)
+
+    def put(self) -> None:
+        """Put the new file in the place of the old one."""
+        system.replace(self._new, self._target)
+        self._new = ""
+
+    def back_up(self) -> None:
+        """Make the old file the backup."""
+        if self._old:
+            again, self._backed_up = self._backed_up, True
+            # A system may say that it failed when it did not.
+            with contextlib.suppress(*(FileNotFoundError,) * again):
+                system.replace(self._old, f"{self._target}.bak")
+            # Renaming one name of a file to another of the same file does nothing.
+            _remove(self._old)
+            self._old = ""
+
+    def clean(self) -> None:
+        """Remove what is left of a replacement that failed."""
+        _remove(self._new)
+        _remove(self._old)
+
+
+def _remove(name: str) -> None:
+    """Remove a temporary file, if *name* is one that is there."""
+    if name:
+        with contextlib.suppress(OSError):
+            system.unlink(name)
+
+
+def _block(file: InputFile, offset: int, size: int) -> bytearray:
+    block = bytearray(size)
+    file.read_into(memoryview(block), offset)
+    return block
 
 
 def backup_of(path: PathLike) -> str:
     """Return the path of the backup of *path*."""
-    return f"{os.path.realpath(os.fsdecode(path))}.bak"
+    with reporting("finding the backup of", path):
+        return f"{os.path.realpath(os.fsdecode(path))}.bak"
 
 
-def _temporary(directory: str) -> str:
-    """Return a name that no other writer uses, short whatever the target is called."""
-    return os.path.join(directory, f".pecs-{os.getpid()}-{os.urandom(6).hex()}.tmp")
+def has_suffix(path: Any, suffix: str) -> bool:
+    """Tell whether *path* is a path that ends with *suffix*, in lower case or upper."""
+    try:
+        return os.fsdecode(path).lower().endswith(suffix)
+    except TypeError:
+        return False
 
 
-def _write_new(path: str, buffers: Iterable[Buffer], *, like: str, durable: bool) -> None:
-    """Write *buffers* whole to a new file, however little each call takes, with the mode of *like*."""
+def _write(path: str, buffers: Iterable[Buffer], *, like: str, durable: bool) -> None:
+    """Write *buffers* whole, however little each call takes, to a new file with the mode of *like*."""
     descriptor = system.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o666)
     try:
         # Without modes, or rights to set them, the content still counts.
@@ -273,26 +397,12 @@ def _write_new(path: str, buffers: Iterable[Buffer], *, like: str, durable: bool
                 view = view[count:]
         if durable:
             system.fsync(descriptor)
-    finally:
-        system.close(descriptor)
-
-
-def _back_up(target: str) -> None:
-    """Give the file a second name, ``.bak``, in place of an older backup."""
-    link = _temporary(os.path.dirname(target))
-    try:
-        try:
-            system.link(target, link)
-        except FileNotFoundError:
-            return
-        except OSError:
-            # A file system without hard links.
-            _write_new(link, [read_file(target)], like=target, durable=True)
-        system.replace(link, backup_of(target))
-    finally:
-        # Renaming one name of a file to another of the same file does nothing.
+    except BaseException:
+        # What went wrong first is what counts.
         with contextlib.suppress(OSError):
-            system.unlink(link)
+            system.close(descriptor)
+        raise
+    system.close(descriptor)
 
 
 def _flush_directory(directory: str) -> None:

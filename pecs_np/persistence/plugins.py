@@ -115,7 +115,7 @@ def _write_whole(writer: Writer, view: memoryview) -> None:
             raise PersistenceIOError(
                 f"writing to {shown(writer)} failed: {error}",
                 errno=getattr(error, "errno", None),
-                suggestion="open the file with 'wb'",
+                suggestion="open the file with 'wb'" if isinstance(error, TypeError) else None,
             ) from error
         # Only raw files say that they took less; None means that they would have to wait.
         if written == 0 or (written is None and isinstance(writer, io.RawIOBase)):

@@ -67,8 +67,11 @@ Make = Callable[[], Iterable[Any]]
 
 # As rows of a section: as many as there are items.
 _ELEMENTS = -1
-# What packs better is packed in smaller chunks: readers refuse what unpacks to 1000 times the file.
-_BEST_RATIO = 500
+# What packs better is packed in smaller chunks, or not at all where items are too large for that: readers
+# refuse what unpacks to 1000 times the file.
+_BEST_RATIO, _MOST_RATIO = 500, 1000
+# Bytes of a table of chunks and a frame.
+_WORTH_PACKING = 32
 _CODEC = {CompressionType.Zstd: ZSTD, CompressionType.Lz4: LZ4}
 
 
@@ -203,7 +206,13 @@ class _Sections:
 
     def add(self, key: Key, content: Any, item: int, *, delta: bool = False) -> None:
         """Add a section of items of so many bytes; *content* is a buffer, or makes blocks."""
-        if self._packing is not None and item and self._add_packed(key, content, item, delta=delta):
+        small = not callable(content) and len(content) < _WORTH_PACKING
+        if (
+            self._packing is not None
+            and item
+            and not small
+            and self._add_packed(key, content, item, delta=delta)
+        ):
             return
         if callable(content):
             content = Blocks(content, self._budget)
@@ -259,7 +268,7 @@ class _Sections:
             stored.lead(chunk_table(size, stored.lengths))
             if raw_size <= _BEST_RATIO * stored.size:
                 break
-        if stored.size >= raw_size:
+        if stored.size >= raw_size or raw_size > _MOST_RATIO * stored.size:
             return False
         codec = _CODEC[packing.codec]
         self.flags |= codec

@@ -79,9 +79,9 @@ class BinaryPlugin(PersistencePlugin):
         checksum: Literal["iso", "we"] = "iso",
         limits: Limits | None = None,
     ) -> None:
-        if version not in VERSIONS:
+        if type(version) is not int or version not in VERSIONS:
             raise PersistenceError(f"expected version 1 or 2 of the format, found {shown(version)}")
-        if checksum not in ("iso", "we"):
+        if not isinstance(checksum, str) or checksum not in ("iso", "we"):
             raise PersistenceError(f"expected checksum 'iso' or 'we', found {shown(checksum)}")
         if version == VERSION and checksum == "we":
             raise PersistenceError(
@@ -140,7 +140,11 @@ class BinaryPlugin(PersistencePlugin):
     def decode_file(self, path: PathLike) -> Snapshot:
         """Return the snapshot that the file *path* holds, read straight into columns."""
         with InputFile(path) as file:
-            return self.decode_stream(file) if file.size is None else self._decode(FileSource(file))
+            return (
+                self.decode_stream(file)
+                if file.size is None
+                else self._decode(FileSource(file, self._threads))
+            )
 
     def decode_stream(self, reader: Any, *, to_end: bool = True) -> Snapshot:
         """Return the snapshot that *reader* gives, read straight into columns.
@@ -148,7 +152,7 @@ class BinaryPlugin(PersistencePlugin):
         Of a save of version 2 not a byte more is read than it has; unless *to_end* is unset, the stream
         must end there.
         """
-        source = StreamSource(reader)
+        source = StreamSource(reader, self.limits)
         snapshot = self._decode(source)
         if to_end:
             source.expect_end()

@@ -258,14 +258,18 @@ class Save:
         ids = [self._ids(number) for number in numbers]
         check_distinct(ids, self.name)
         mapped = mapping(ids, self.name)
-        own = resolve_types(content.types, self.name)
+        chosen = tuple([t for t in content.types if t.name in wanted])
+        own = {t.name: t for t in resolve_types(chosen, self.name)}
         tables: list[SnapshotTable] = []
         resources = None
         first = 1
         for number, (rows, indices, is_resources) in enumerate(content.tables):
-            kept = [i for i in indices if own[i].name in wanted]
-            columns = {own[i].name: self._read(number, i, mapped, own[i]) for i in kept}
-            types_here = tuple([own[i] for i in kept])
+            types_here = tuple([own[name] for i in indices if (name := content.types[i].name) in own])
+            columns = {
+                t.name: self._read(number, i, mapped, t)
+                for i in indices
+                if (t := own.get(content.types[i].name)) is not None
+            }
             if is_resources:
                 resources = SnapshotTable(types_here, 1, IdColumn(ENTITY_ID), IdColumn(STABLE_ID), columns)
                 continue
@@ -390,7 +394,7 @@ def open_save(
             raise PersistenceError(
                 f"expected a file, found a stream at {file.name}", suggestion="use World.load_binary_stream"
             )
-        source: Source = MappedSource(file) if mmap else FileSource(file)
+        source: Source = MappedSource(file) if mmap else FileSource(file, cores)
         return Save(file, source, limits or Limits(), cores)
     except BaseException:
         file.close()

@@ -206,6 +206,8 @@ def read_section(source: Source, section: Section, place: int, item: int, thread
     _, codec, _, _, _, _, offset, stored_size, _, crc, _ = section
     if codec in (RAW, RUNS):
         data, found = source.fresh(offset, stored_size)
+        if codec == RUNS and stored_size > MOST_RUNS * RUN.itemsize:
+            source.unpacks(section[8])
     else:
         data, found = _unpack(source, section, place, item, threads)
     if found != crc:
@@ -225,10 +227,17 @@ def _unpack(source: Source, section: Section, place: int, item: int, threads: in
         crc = combine(crc, found, size)
         return data
 
+    source.unpacks(raw_size, stored_size)
     target = np.empty(raw_size, BYTE)
     filters = Filters(item, bool(codec & SHUFFLE), bool(codec & DELTA_FILTER))
     here = where(source, place, section)
-    unpacked(_CODECS[codec & 0xFF], read, stored_size, target, filters, here, threads)
+    try:
+        unpacked(_CODECS[codec & 0xFF], read, stored_size, target, filters, here, threads, source.unpacks)
+    except (InvalidFormatError, CorruptedDataError):
+        if source.ahead:
+            # What is wrong with the chunks follows from damage to the section, if it is damaged.
+            check_sum(source, section, place)
+        raise
     return target, crc
 
 

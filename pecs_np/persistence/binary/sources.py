@@ -19,8 +19,8 @@ from pecs_np.errors import (
 from pecs_np.messages import shown
 from pecs_np.persistence.binary.blocks import SMALL
 from pecs_np.persistence.checksum import combine, crc64
-from pecs_np.persistence.compression import usable_cores
 from pecs_np.persistence.files import InputFile, reporting
+from pecs_np.persistence.limits import Limits
 from pecs_np.persistence.plugins import bytes_from, name_of
 
 __all__ = ["BytesSource", "FileSource", "MappedSource", "Source", "StreamSource"]
@@ -31,7 +31,6 @@ _FIRST_READ = 1 << 11
 _BLOCK = 1 << 20
 # What is worth a second thread.
 _LARGE = 4 << 20
-_CORES = usable_cores(None)
 # More than any save: what a stream's size is before its head tells.
 _UNKNOWN = 1 << 64
 
@@ -60,6 +59,14 @@ class Source(Protocol):
         """Return *size* bytes, which are there, as a new writable buffer, and their sum.
 
         The buffer is a bytearray, or an array of u1.
+        """
+        ...
+
+    def unpacks(self, size: int, coming: int = 0) -> None:
+        """Raise where *size* bytes more of unpacked data are more than the limits allow.
+
+        Where the size of the save is known, the head was checked for that. With *coming* it is what so many
+        bytes to come are said to unpack to.
         """
         ...
 
@@ -95,16 +102,20 @@ class BytesSource:
         data = bytearray(part) if size < SMALL else np.frombuffer(part, BYTE).copy()
         return data, crc64(data)
 
+    def unpacks(self, size: int, coming: int = 0) -> None:
+        """Do nothing: the size of the save is known."""
+
 
 class FileSource:
     """A save on disk. Columns are read straight into their arrays, large ones by two threads."""
 
     ahead = _FIRST_READ
 
-    def __init__(self, file: InputFile) -> None:
+    def __init__(self, file: InputFile, threads: int = 1) -> None:
         self.file = file
         self.name = file.name
         self.size = file.size or 0
+        self._threads = threads
 
     def read(self, offset: int, size: int) -> bytes:
         """Return *size* bytes."""
@@ -116,7 +127,7 @@ class FileSource:
         """Return *size* bytes as a buffer of the caller's, and their sum."""
         data = _new(size)
         view = memoryview(data)
-        if size < _LARGE or _CORES < 2:
+        if size < _LARGE or self._threads < 2:
             return data, self._fill(view, offset)
         half = size // 2
         found: list[Any] = []
@@ -137,6 +148,9 @@ class FileSource:
         if isinstance(found[0], BaseException):
             raise found[0]
         return data, combine(crc, found[0], size - half)
+
+    def unpacks(self, size: int, coming: int = 0) -> None:
+        """Do nothing: the size of the save is known."""
 
     def _fill(self, view: memoryview, offset: int) -> int:
         """Read into *view* and return the sum of what was read."""
@@ -174,8 +188,10 @@ class StreamSource:
 
     ahead = 0
 
-    def __init__(self, reader: Any) -> None:
+    def __init__(self, reader: Any, limits: Limits | None = None) -> None:
         self.name = name_of(reader)
+        self._limits = limits or Limits()
+        self._unpacked = 0
         self.size = _UNKNOWN
         self._reader = reader
         self._fill = getattr(reader, "readinto", None)
@@ -215,6 +231,20 @@ class StreamSource:
                     suggestion="pass larger Limits if you trust where it comes from",
                 )
         return found
+
+    def unpacks(self, size: int, coming: int = 0) -> None:
+        """Raise where what has come so far would unpack to more than the limits allow.
+
+        With *coming*, bytes that are said to come, *size* is but a promise too and does not count yet.
+        """
+        most = max(self._limits.free_size, self._limits.ratio * (self._at + coming))
+        self._unpacked += 0 if coming else size
+        if self._unpacked + (size if coming else 0) > most:
+            raise LimitExceededError(
+                f"expected at most {most} bytes ({self._limits.ratio} times what has come) unpacked, found more"
+                f" in {self.name}",
+                suggestion="pass larger Limits if you trust where it comes from",
+            )
 
     def expect_end(self) -> None:
         """Raise unless the stream ends here."""

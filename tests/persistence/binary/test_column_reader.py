@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import itertools
+import random
 import struct
+from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+import pecs_np
 from pecs_np import (
+    BinaryPlugin,
     CorruptedDataError,
     DanglingReferenceError,
     InvalidFormatError,
@@ -15,6 +22,7 @@ from pecs_np import (
     World,
     registered,
 )
+from pecs_np.testing import assert_worlds_equal
 
 F4 = [{"name": "x", "dtype": "<f4"}]
 TEXT = [{"name": "text", "variable": "str"}]
@@ -318,3 +326,147 @@ def test_tables_in_any_order_give_the_same_world(reference):
     assert (
         load(reference.make(types, tables)).to_bytes() == load(reference.make(types, tables[::-1])).to_bytes()
     )
+
+
+# Compressed by the independent writer
+
+
+def chunk_for(rng, item, raw_size):
+    """Return a chunk size of one item, an odd number of items, about half of all, all, or more than all."""
+    items = max(1, raw_size // item)
+    fewest = -(-items // 200)
+    counts = [fewest, 2 * rng.randrange(fewest, fewest + 20) + 1, items // 2 + 1, items, items + 1, 3 * items]
+    return item * rng.choice(counts)
+
+
+def mixed_up(reference, save, seed, codecs):
+    """Store the sections of *save* in all ways that fit in turns, and return the ways."""
+    rng = random.Random(seed)
+    filters = 0, reference.SHUFFLE, reference.DELTA, reference.SHUFFLE | reference.DELTA
+    ways = set()
+    turns = Counter()
+    for part in save.parts:
+        item = save.item(part)
+        if not item:
+            continue
+        lanes = item % 8 == 0
+        fitting = [way for way in itertools.product(codecs, filters[: 4 if lanes else 2]) if any(way)]
+        codec, chosen = fitting[(seed + turns[part.kind, lanes]) % len(fitting)]
+        turns[part.kind, lanes] += 1
+        if codec != reference.RAW:
+            chunk = chunk_for(rng, item, part.raw_size)
+            save.pack(part, codec | chosen, chunk, rng.choice([None, 1, 9]))
+            ways.add((part.kind, codec, chosen, chunk >= part.raw_size))
+    return ways
+
+
+@pytest.fixture(scope="module")
+def every_kind(reference):
+    """A save of every kind of field, and the world in it."""
+    save = reference.sample(40)
+    return save, load(save)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_sections_packed_in_any_legal_way_load_to_an_equal_world(reference, every_kind, seed, tmp_path):
+    save, world = every_kind
+    packed = replace(save, parts=[replace(part) for part in save.parts])
+    codecs = [reference.RAW, reference.ZSTD, reference.LZ4]
+    ways = mixed_up(reference, packed, seed, codecs)
+    assert len(ways) > 12
+    assert packed.flags == 8 | reference.ZSTD | reference.LZ4
+    data = packed.to_bytes()
+    # What the reference wrote, the reference reads: but ids in runs where a writer would use them.
+    assert [packed.raw(part) for part in packed.parts] == [save.raw(part) for part in save.parts]
+    path = tmp_path / "a.pecs"
+    path.write_bytes(data)
+    for back in (
+        World.from_bytes(data),
+        World.from_bytes(data, BinaryPlugin(threads=1)),
+        World.from_bytes(data, BinaryPlugin(threads=3)),
+        World.load(path),
+        World.load_binary_stream(io.BytesIO(data)),
+    ):
+        assert_worlds_equal(back, world)
+    assert back.validate()
+    assert back.to_bytes() == world.to_bytes()
+    for mmap in (False, True):
+        with pecs_np.open(path, mmap=mmap) as opened:
+            opened.verify()
+            assert_worlds_equal(World.from_snapshot(opened.snapshot()), world)
+
+
+def test_the_mixes_of_these_tests_have_every_way(reference, every_kind):
+    found = set()
+    for seed in range(12):
+        save = replace(every_kind[0], parts=[replace(part) for part in every_kind[0].parts])
+        found |= mixed_up(reference, save, seed, [reference.RAW, reference.ZSTD, reference.LZ4])
+    kinds = reference.IDS, reference.COLUMN, reference.OFFSETS, reference.VALUES
+    codecs = reference.ZSTD, reference.LZ4
+    assert {way[:3] for way in found} == set(itertools.product(kinds, codecs, (0, 0x100, 0x200, 0x300)))
+    assert {(way[0], way[3]) for way in found} == set(itertools.product(kinds, (False, True)))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_sections_all_of_one_codec_need_its_flag_alone(reference, every_kind, seed):
+    save = replace(every_kind[0], parts=[replace(part) for part in every_kind[0].parts])
+    codec = [reference.ZSTD, reference.LZ4][seed % 2]
+    mixed_up(reference, save, seed, [codec])
+    assert save.flags == 8 | codec
+    assert_worlds_equal(load(save), every_kind[1])
+
+
+@pytest.mark.parametrize("codec", ["zstd", "lz4"])
+def test_items_larger_than_a_mebibyte_are_read_in_chunks_of_one_or_more(reference, codec):
+    size = 1 << 20
+    fields = [{"name": "x", "dtype": "<u2", "shape": [size // 2 + 4]}]
+    raw = np.resize(np.arange(999, dtype="<u2"), 3 * (size // 2 + 4)).tobytes()
+    expected = np.frombuffer(raw, "<u2").reshape(3, -1)
+    for items in (1, 2, 5):
+        save = reference.make([("ReadWide", 1, fields)], [{"ids": [1, 2, 9], "columns": {"ReadWide": raw}}])
+        part = save.part(reference.COLUMN, 0, "ReadWide")
+        filters = reference.SHUFFLE | reference.DELTA
+        save.pack(part, reference.CODECS[codec] | filters, items * (size + 8))
+        assert np.array_equal(load(save).column("ReadWide")["x"], expected)
+
+
+def test_references_into_compressed_ids_are_found(reference):
+    ids = [(7 * i + 1) << 60 for i in range(5000)]
+    refs = pack(*ids[::-1])
+    save = reference.make([("ReadRef", 1, REF)], [{"ids": ids, "columns": {"ReadRef": refs}}])
+    plain = load(save).to_bytes()
+    save.pack(save.parts[0], reference.ZSTD | reference.SHUFFLE | reference.DELTA, 16 * 333)
+    save.pack(save.parts[1], reference.LZ4 | reference.DELTA, 16 * 4999)
+    world = load(save)
+    assert as_ints(world.get_stable_id(world.column("ReadRef")["to"])) == ids[::-1]
+    assert world.to_bytes() == plain
+
+
+@pytest.mark.parametrize("ids", [[3, 0], [1, 2, 1], [2**127, 5, 2**127]])
+@pytest.mark.parametrize("codec", ["zstd", "lz4"])
+def test_compressed_ids_that_are_0_or_stand_twice_are_refused(reference, codec, ids):
+    save = point_save(reference, ids)
+    save.pack(save.parts[0], reference.CODECS[codec] | reference.DELTA, 16)
+    with pytest.raises(CorruptedDataError, match="stable ids"):
+        load(save)
+
+
+@pytest.mark.parametrize("codec", ["zstd", "lz4"])
+def test_values_that_are_none_are_found_in_compressed_sections_too(reference, codec):
+    fields = [{"name": "ok", "dtype": "|b1"}, {"name": "l", "variable": "list", "dtype": "|b1"}]
+    for column, flags, good in (
+        (b"\0\1\1", [b"", b"\1\0", b"\1"], True),
+        (b"\0\2\1", [b"", b"\1\0", b"\1"], False),
+        (b"\0\1\1", [b"", b"\1\7", b"\1"], False),
+    ):
+        save = reference.make(
+            [("ReadChecked", 1, fields)],
+            [{"ids": [1, 2, 3], "columns": {"ReadChecked": (column, {"l": flags})}}],
+        )
+        for part in save.parts[1:]:
+            save.pack(part, reference.CODECS[codec], 2 * save.item(part))
+        if good:
+            assert load(save).column("ReadChecked")["ok"].tolist() == [False, True, True]
+        else:
+            with pytest.raises(CorruptedDataError, match="row 1 of"):
+                load(save)

@@ -9,7 +9,18 @@ from typing import Annotated
 import numpy as np
 import pytest
 
-from pecs_np import ComponentValueError, EntityRef, World, component, component_type
+from pecs_np import (
+    BinaryPlugin,
+    ComponentValueError,
+    EntityRef,
+    Limits,
+    World,
+    component,
+    component_type,
+    make_component,
+    unregister,
+)
+from pecs_np.testing import assert_worlds_equal
 
 
 class WriterSmall(enum.IntEnum):
@@ -278,3 +289,245 @@ def test_bit_patterns_that_no_reader_would_accept_are_not_written(define, annota
     world.column(Bad)[1:2] = np.frombuffer(raw, fine.dtype)
     with pytest.raises(ComponentValueError, match=r"row 1 of WriterBad\.value"):
         world.to_bytes()
+
+
+# Compression
+
+CODECS = {"zstd": (None, -5, 1, 12), "lz4": (None, -3, 3, 12)}
+
+
+COMPRESSIONS = [
+    pytest.param({"compression": codec, "level": level, "shuffle": shuffle}, id=f"{codec} {level} {shuffle}")
+    for codec, levels in CODECS.items()
+    for level in levels
+    for shuffle in (True, False)
+]
+
+
+def fragmented():
+    """Return a world of 64 tables of a few rows, whose ids lie scattered."""
+    world = World(seed=1)
+    types = [
+        make_component(f"WriterBit{i}", {"x": np.uint32, "to": EntityRef, "l": list[np.uint16]})
+        for i in range(6)
+    ]
+    rng = np.random.default_rng(3)
+    ids = [int(i) << 90 | 3 for i in rng.permutation(64 * 20) + 1]
+    try:
+        for number in range(64):
+            chosen = [t for i, t in enumerate(types) if number >> i & 1]
+            here = [ids.pop() for _ in range(int(rng.integers(1, 20)))]
+            columns = [t(x=np.arange(len(here)), to=0, l=[[number] * 3] * len(here)) for t in chosen]
+            world.spawn_batch(*columns, count=len(here), stable_ids=here)
+        targets = world.entities()
+        for t in types:
+            for rows in world.query(t):
+                rows.to[:] = rng.choice(targets, len(rows.to))
+    finally:
+        for t in types:
+            unregister(t._type.name)
+    return world
+
+
+@pytest.fixture(scope="module")
+def worlds(reference):
+    resources = World(version=3, metadata={"a": "é" * 1000})
+    for number in range(5):
+        resources.spawn_with_stable_id(number * 7 + 1)
+    resources.resources.insert(WriterPoint(5))
+    return {
+        "every kind of field": World.from_bytes(reference.sample(50).to_bytes()),
+        "large ids": World.from_bytes(reference.sample(400, seed=2).to_bytes()),
+        "fragmented": fragmented(),
+        "resources": resources,
+        "empty": World(),
+    }
+
+
+@pytest.mark.parametrize("options", COMPRESSIONS)
+def test_compressed_saves_are_the_uncompressed_ones_section_by_section(reference, worlds, options):
+    for name in ("every kind of field", "resources", "empty"):
+        check_compressed(reference, worlds, name, options)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_compressed_saves_of_fragmented_worlds_are_the_uncompressed_ones(reference, worlds, codec):
+    check_compressed(reference, worlds, "fragmented", {"compression": codec, "level": None, "shuffle": True})
+
+
+def check_compressed(reference, worlds, name, options):
+    world = worlds[name]
+    plain = world.to_bytes()
+    data = {world.to_bytes(BinaryPlugin(**options, threads=threads)) for threads in (1, 2, 4)}
+    assert len(data) == 1
+    (data,) = data
+    save = reference.read(data)
+    # Registry, schema, kinds, rows and raw sections: all but codecs and stored bytes.
+    assert save.plain().to_bytes() == plain
+    back = World.from_bytes(data)
+    assert_worlds_equal(back, world)
+    assert back.to_bytes() == plain
+    codec = reference.CODECS[options["compression"]]
+    packed = [part for part in save.parts if part.codec not in (reference.RAW, reference.RUNS)]
+    assert int.from_bytes(data[8:12], "little") == (8 | codec if packed else 8)
+    assert len(packed) > 20 or name in ("resources", "empty")
+    for part in packed:
+        assert part.codec & 0xFF == codec
+        assert len(part.data) < part.raw_size
+        if not options["shuffle"]:
+            assert part.codec == codec
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_ids_and_offsets_are_stored_as_differences_and_numbers_shuffled(reference, worlds, codec):
+    save = reference.read(worlds["large ids"].to_bytes(BinaryPlugin(compression=codec)))
+    found = {}
+    for part in save.parts:
+        if part.codec not in (reference.RAW, reference.RUNS):
+            item = save.item(part)
+            found.setdefault((part.kind, item > 1), set()).add(part.codec & 0xFF00)
+    both = reference.SHUFFLE | reference.DELTA
+    assert found[reference.OFFSETS, True] == {both}
+    assert found[reference.COLUMN, True] == {reference.SHUFFLE}
+    assert found[reference.VALUES, True] == {reference.SHUFFLE}
+    assert found[reference.VALUES, False] == {0}
+    assert found.get((reference.IDS, True), {both}) == {both}
+
+
+@pytest.mark.parametrize("options", COMPRESSIONS)
+def test_runs_are_used_where_the_rule_says_compressed_or_not(reference, options):
+    for rows, runs in ((1, 1), (7, 1), (7, 2), (80, 10), (80, 11), (8000, 1000), (8000, 1001)):
+        starts = [0, *sorted(np.random.default_rng(rows).permutation(rows - 1)[: runs - 1] + 1)]
+        ids = [n + 10 * sum(n >= s for s in starts) for n in range(rows)] if rows < 100 else []
+        if not ids:
+            steps = np.ones(rows, np.int64)
+            steps[starts[1:]] = 11
+            ids = np.cumsum(steps).tolist()
+        world = World()
+        world.spawn_batch(count=rows, stable_ids=ids)
+        part = reference.read(world.to_bytes(BinaryPlugin(**options))).parts[0]
+        assert (part.codec == reference.RUNS) is (runs <= max(1, rows // 8))
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_sections_that_do_not_get_smaller_stay_raw(reference, codec):
+    world = World(seed=1)
+    noise = np.frombuffer(np.random.default_rng(1).bytes(8 * 5000), "<u8")
+    zeros = np.zeros(5000)
+    for chosen in (noise.view("<f8"), zeros):
+        world = World(seed=1)
+        world.spawn_batch(WriterPoint(x=chosen))
+        for shuffle in (True, False):
+            data = world.to_bytes(BinaryPlugin(compression=codec, shuffle=shuffle))
+            save = reference.read(data)
+            assert save.flags == (8 if chosen is not zeros else 8 | reference.CODECS[codec])
+            if chosen is not zeros:
+                assert data == world.to_bytes()
+            else:
+                assert save.parts[1].codec == reference.CODECS[codec] | reference.SHUFFLE * shuffle
+    small = World(seed=1)
+    small.spawn(WriterPoint(0.0))
+    assert small.to_bytes(BinaryPlugin(compression=codec)) == small.to_bytes()
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("item", [1, 3, 7, 8, 24, 1000, (1 << 20) - 1, 1 << 20, (1 << 20) + 8, 3 << 20])
+def test_chunks_are_whole_items_wherever_a_mebibyte_ends(reference, define, codec, item):
+    Wide = define("WriterWide", {"x": Annotated[np.uint8, item]})
+    limit = max(item, (1 << 20) - (1 << 20) % item)
+    whole = limit // item
+    # Compressible, but by less than what makes the chunks small.
+    pattern = np.random.default_rng(item).integers(0, 256, 20_000, dtype=np.uint8)
+    for rows in {1, whole - 1, whole, whole + 1, 2 * whole + 1} - {0}:
+        raw = np.resize(pattern, rows * item)
+        raw[::997] += np.arange(len(raw[::997]), dtype=np.uint8)
+        column = raw.view(component_type(Wide).layout.memory)
+        world = World(seed=1)
+        world.spawn_batch(Wide.from_array(column))
+        world.spawn_batch(WriterTag(), count=2)
+        data = world.to_bytes(BinaryPlugin(compression=codec))
+        assert_worlds_equal(World.from_bytes(data), world)
+        # Without the sums, which take their time.
+        part = next(
+            p for p in parts_without_sums(reference, data) if p.kind == reference.COLUMN and p.raw_size
+        )
+        if part.codec != reference.RAW:
+            size, chunks = reference.chunks_of(part.data)
+            assert size == limit
+            assert len(chunks) == -(-rows // whole)
+            assert reference.unpack(part.data, part.raw_size, item, part.codec) == raw.tobytes()
+        else:
+            assert part.data == raw.tobytes()
+
+
+def parts_without_sums(reference, data):
+    """Return the sections of a save."""
+    at = data.index(b"PCOL")
+    count = int.from_bytes(data[at + 24 : at + 28], "little")
+    entries = reference.ENTRY.iter_unpack(data[at + 64 : at + 64 + 64 * count])
+    return [reference.Part(*e[:6], e[8], data[e[6] : e[6] + e[7]]) for e in entries]
+
+
+# As a reader with the default limits takes files of more than a gibibyte: the ratio counts.
+RATIO = BinaryPlugin(limits=Limits(free_size=1 << 20))
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_64_mebibytes_of_zeros_load_again(reference, codec):
+    world = World(seed=1)
+    world.spawn_batch(WriterPoint(x=np.zeros(8 << 20)))
+    data = world.to_bytes(BinaryPlugin(compression=codec))
+    assert len(data) < 1 << 20
+    for limits in (Limits(), Limits(free_size=32 << 20)):
+        back = World.from_bytes(data, BinaryPlugin(limits=limits))
+        assert back.column(WriterPoint)["x"].tobytes() == bytes(64 << 20)
+    part = next(p for p in parts_without_sums(reference, data) if p.kind == reference.COLUMN)
+    assert reference.unpack(part.data, 64 << 20, 8, part.codec) == bytes(64 << 20)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("item", [64, 4095, 1 << 14, (1 << 14) + 1, 1 << 16, 1 << 20])
+def test_what_packs_well_is_not_refused_for_it_whatever_the_items(define, codec, shuffle, item):
+    # The largest are images: a gibibyte of empty ones is soon together.
+    Image = define("WriterImage", {"pixels": Annotated[np.uint8, item]})
+    world = World(seed=1)
+    rows = (12 << 20) // item
+    world.spawn_batch(Image.from_array(np.zeros(rows, component_type(Image).layout.memory)))
+    data = world.to_bytes(BinaryPlugin(compression=codec, shuffle=shuffle))
+    assert_worlds_equal(World.from_bytes(data, RATIO), world)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("kind", ["text", "list", "refs", "ids"])
+def test_other_sections_that_pack_well_are_not_refused_for_it(define, codec, kind):
+    annotation = {"text": str, "list": list[np.float64], "refs": EntityRef, "ids": np.uint8}[kind]
+    Type = define("WriterRepeated", {"value": annotation})
+    value = {"text": "a" * 300, "list": np.zeros(40), "refs": 0, "ids": 0}[kind]
+    rows = {"refs": 400_000, "ids": 400_000}.get(kind, 20_000)
+    world = World()
+    ids = [3 * i + 1 for i in range(rows)]
+    column = Type(value=[value] * rows) if kind in ("text", "list") else Type(value)
+    world.spawn_batch(column, count=rows, stable_ids=ids)
+    data = world.to_bytes(BinaryPlugin(compression=codec))
+    assert len(data) < len(world.to_bytes()) / 50
+    assert_worlds_equal(World.from_bytes(data, RATIO), world)
+
+
+def test_a_compressed_save_is_not_remembered_for_an_uncompressed_one(reference):
+    world = World(seed=1)
+    world.spawn_batch(WriterPoint(x=np.arange(10_000.0)))
+    snapshot = world.snapshot()
+
+    def saved(**options):
+        return b"".join(bytes(b) for b in BinaryPlugin(**options).encode(snapshot))
+
+    plain = saved()
+    packed = saved(compression="zstd")
+    assert saved() == plain == world.to_bytes()
+    assert saved(compression="lz4") != packed == saved(compression="zstd")
+    assert reference.read(packed).plain().to_bytes() == plain
+    for points in world.query(WriterPoint):
+        points.x[7] = -5
+    assert saved(compression="zstd") == world.to_bytes(BinaryPlugin(compression="zstd")) != packed
+    assert saved() == world.to_bytes() != plain
