@@ -21,6 +21,7 @@ from pecs_np.persistence.binary.column_writer import encode
 from pecs_np.persistence.binary.plugin import BinaryPlugin
 from pecs_np.persistence.files import PathLike, backup_of, has_suffix, replace_file
 from pecs_np.persistence.filters import without_transient
+from pecs_np.persistence.limits import too_little_memory, within_memory
 from pecs_np.persistence.plugins import PersistencePlugin, world_made_by
 
 __all__ = ["World"]
@@ -164,9 +165,10 @@ class World(ecs.World):  # noqa: D101 - it has the docstring of its base
 
     @classmethod
     def _load(cls, path: Any, plugin: PersistencePlugin, *, backup: bool) -> Self:
-        if hasattr(path, "read"):
-            return cls.from_snapshot(plugin.decode_stream(path))
-        return cls.from_snapshot(_read(path, plugin, backup=backup))
+        with within_memory(shown(path)):
+            if hasattr(path, "read"):
+                return cls.from_snapshot(plugin.decode_stream(path))
+            return cls.from_snapshot(_read(path, plugin, backup=backup))
 
     @classmethod
     def load_binary_stream(cls, reader: Any) -> Self:
@@ -176,7 +178,8 @@ class World(ecs.World):  # noqa: D101 - it has the docstring of its base
         it has, so that another can follow; one of version 1, which does not tell its size, is read to
         the end of the stream and held in memory until its columns are made.
         """
-        return cls.from_snapshot(_BINARY.decode_stream(reader, to_end=False))
+        with within_memory("the stream"):
+            return cls.from_snapshot(_BINARY.decode_stream(reader, to_end=False))
 
     @classmethod
     def from_bytes(cls, data: Any, plugin: PersistencePlugin | None = None) -> Self:
@@ -185,11 +188,14 @@ class World(ecs.World):  # noqa: D101 - it has the docstring of its base
             plugin = _BINARY
         else:
             _check_plugin(plugin)
-        snapshot = plugin.decode(data, "<bytes>")
-        if not snapshot.sound:
-            return cls.from_snapshot(snapshot)
-        world = cls()
-        fill(world, snapshot)
+        try:
+            snapshot = plugin.decode(data, "<bytes>")
+            if not snapshot.sound:
+                return cls.from_snapshot(snapshot)
+            world = cls()
+            fill(world, snapshot)
+        except MemoryError:
+            raise too_little_memory("<bytes>") from None
         return world
 
 

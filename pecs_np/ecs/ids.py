@@ -367,8 +367,9 @@ class ColumnLookup:
     columns : sequence of IdColumn
     """
 
-    # By high half: the low halves that runs start with, sorted; how many ids follow; their positions.
-    __slots__ = ("_lookup", "_positions", "_runs")
+    # Runs sorted by high half and low half: low half, how many ids, their position; the high halves, and the
+    # first run of each.
+    __slots__ = ("_firsts", "_highs", "_lookup", "_positions", "_runs")
 
     def __init__(self, columns: Sequence[IdColumn]) -> None:
         by_high: dict[int, list[tuple[int, int, int]]] = {}
@@ -391,19 +392,34 @@ class ColumnLookup:
             start += column.size
         self._lookup = IdLookup(np.concatenate(arrays))
         self._positions = np.concatenate(positions)
-        self._runs = {high: np.array(sorted(runs), np.uint64).T for high, runs in by_high.items()}
+        found = sorted((high, *run) for high, runs in by_high.items() for run in runs)
+        self._runs = np.array([run for _, *run in found], np.uint64).reshape(-1, 3)
+        highs = np.array([high for high, *_ in found], np.uint64)
+        self._highs, self._firsts = np.unique(highs, return_index=True)
 
     def find(self, ids: Array) -> NDArray[np.intp]:
         """Return the position of each of *ids*, shape (k,), or -1 where it is in no column."""
         place = self._lookup.find(ids)
         found = np.where(place < 0, -1, self._positions[place]) if len(self._positions) else place
-        for high, (starts, counts, positions) in self._runs.items():
-            which = np.flatnonzero(ids["hi"] == high)
-            low = ids["lo"][which]
+        which = np.searchsorted(self._highs, ids["hi"])
+        known = which < len(self._highs)
+        known[known] = self._highs[which[known]] == ids["hi"][known]
+        chosen = np.flatnonzero(known)
+        if not len(chosen):
+            return found
+        # By high half, each of which has runs of its own.
+        order = chosen[np.argsort(which[chosen], kind="stable")]
+        stops = np.flatnonzero(np.diff(which[order], append=-1)) + 1
+        ends = np.append(self._firsts[1:], len(self._runs))
+        for start, stop in zip([0, *stops[:-1].tolist()], stops.tolist(), strict=True):
+            rows = order[start:stop]
+            high = which[rows[0]]
+            starts, counts, positions = self._runs[self._firsts[high] : ends[high]].T
+            low = ids["lo"][rows]
             run = np.maximum(np.searchsorted(starts, low, "right"), 1) - 1
             offset = low - starts[run]
             inside = (low >= starts[run]) & (offset < counts[run])
-            found[which[inside]] = (positions[run] + offset)[inside]
+            found[rows[inside]] = (positions[run] + offset)[inside]
         return found
 
 

@@ -100,8 +100,11 @@ def concatenated(arrays: list[Array], dtype: np.dtype[np.generic]) -> tuple[Arra
 def split(flat: Array, ends: NDArray[np.intp]) -> Array:
     """Return the pieces of *flat* that stop at *ends*, as an object array of shape (n,)."""
     pieces = np.empty(len(ends), object)
-    stops = ends.tolist()
-    starts = [0, *stops][: len(stops)]
-    for i, (start, stop) in enumerate(zip(starts, stops, strict=True)):
+    starts = np.concatenate((np.zeros(1, np.intp), ends[:-1])) if len(ends) else ends
+    some = np.flatnonzero(starts < ends)
+    if len(some) < len(ends):
+        # Nothing in it can change, so one does for all.
+        pieces[:] = [np.empty((0, *flat.shape[1:]), flat.dtype)] * len(ends)
+    for i, start, stop in zip(some.tolist(), starts[some].tolist(), ends[some].tolist(), strict=True):
         pieces[i] = flat[start:stop]
     return pieces

@@ -52,6 +52,8 @@ __all__ = [
 # Small enough to stay in a core's cache between the filters and the codec.
 CHUNK = 1 << 20
 _SMALL_CHUNK = 1 << 14
+# What every zstd decoder has to take.
+_WINDOW_LOG = 23
 _TABLE = struct.Struct("<II")
 # Lowest, highest, default.
 _LEVELS = {"zstd": (-131072, 22, 3), "lz4": (-65536, 16, 0)}
@@ -290,7 +292,15 @@ def in_order(function: Callable[[Item], Result], items: Iterable[Item], threads:
         pending: deque[Future[Result]] = deque()
         try:
             for item in items:
-                pending.append(pool.submit(function, item))
+                try:
+                    pending.append(pool.submit(function, item))
+                except RuntimeError:
+                    # No other thread can be had.
+                    while pending:
+                        yield pending.popleft().result()
+                    yield function(item)
+                    yield from map(function, items)
+                    return
                 if len(pending) > threads:
                     yield pending.popleft().result()
             while pending:
@@ -323,7 +333,9 @@ def _zstd() -> tuple[Compress, Decompress]:
         return bytes(mine.compressor.compress(data, zstd.ZstdCompressor.FLUSH_FRAME))
 
     def decompress(data: Any, size: int) -> bytes | None:
-        frame = zstd.ZstdDecompressor()
+        # A frame of so many bytes needs no larger window, and one must not ask for the memory of one.
+        window = {zstd.DecompressionParameter.window_log_max: max(_WINDOW_LOG, size.bit_length())}
+        frame = zstd.ZstdDecompressor(options=window)
         try:
             found = bytes(frame.decompress(data, size + 1))
         except zstd.ZstdError as error:
@@ -361,7 +373,7 @@ _CODECS: dict[str, Callable[[], tuple[Compress, Decompress]]] = {"zstd": _zstd, 
 
 def _check_memory(error: Exception) -> None:
     """Raise MemoryError where that is what the codec lacked."""
-    if "memory" in str(error) or "alloc" in str(error):
+    if "not enough memory" in str(error) or "allocation" in str(error):
         raise MemoryError(str(error)) from error
 
 

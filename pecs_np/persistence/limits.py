@@ -11,7 +11,7 @@ from pecs_np.ecs.dtypes import MOST_BYTES
 from pecs_np.errors import LimitExceededError, PersistenceError
 from pecs_np.messages import shown
 
-__all__ = ["Limits", "within_memory"]
+__all__ = ["Limits", "too_little_memory", "within_memory"]
 
 
 @contextmanager
@@ -20,9 +20,14 @@ def within_memory(name: str) -> Iterator[None]:
     try:
         yield
     except MemoryError:
-        raise LimitExceededError(
-            f"expected memory for {name}, found too little", suggestion="close other programs"
-        ) from None
+        raise too_little_memory(name) from None
+
+
+def too_little_memory(name: str) -> LimitExceededError:
+    """Return the error for a save that is sound as far as it was read, but too large for this machine."""
+    return LimitExceededError(
+        f"expected memory for {name}, found too little", suggestion="close other programs"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,8 @@ class Limits:
     total_size : int
         Bytes of all sections, unpacked.
     ratio : int
-        How many times larger than the file the sections may be unpacked.
+        How many times larger than the file the sections may be unpacked; of a stream, than what of it
+        has come.
     free_size : int
         Bytes that all sections may have unpacked however small the file is. Ids that stay packed in
         memory, as those of freshly spawned entities do, may have 16 times as many.

@@ -19,6 +19,7 @@ from pecs_np.errors import CorruptedDataError, InvalidFormatError
 from pecs_np.persistence.binary.columns import (
     assemble,
     check_distinct,
+    check_entity_count,
     holds_null,
     mapping,
     rows_of,
@@ -26,7 +27,7 @@ from pecs_np.persistence.binary.columns import (
 )
 from pecs_np.persistence.binary.framing import DELTA, RUNS, SKIPPABLE, Head, Section, read_head
 from pecs_np.persistence.binary.header import Header
-from pecs_np.persistence.binary.schema import Schema, read_schema, resolve_types
+from pecs_np.persistence.binary.schema import Schema, read_schema
 from pecs_np.persistence.binary.sections import (
     Expected,
     check_directory,
@@ -65,9 +66,10 @@ def open_columns(source: Source, header: Header, limits: Limits) -> tuple[Head, 
     schema = read_schema(head.schema, source.name, limits.itemsize)
     if tuple([t.signature for t in schema.types]) != head.registry:
         raise InvalidFormatError(f"expected the schema's types to be those of the registry in {source.name}")
-    rows, expected = expected_sections(schema, source.name)
+    rows, expected = expected_sections(schema, len(head.sections), source.name)
     if rows != head.entity_count:
         raise InvalidFormatError(f"expected {head.entity_count} rows in all, found {rows} in {source.name}")
+    check_entity_count(rows, source.name)
     check_directory(source, head, expected, limits)
     return head, schema, expected
 
@@ -81,7 +83,7 @@ def decode(source: Source, header: Header, limits: Limits, threads: int = 1) -> 
         One of its kinds, whatever the bytes are.
     """
     head, schema, expected = open_columns(source, header, limits)
-    types = resolve_types(schema.types, source.name)
+    types = schema.resolved(source.name)
     read: list[_Part] = []
     for place, section in sweep(source, head):
         if section[0] & SKIPPABLE:
@@ -131,9 +133,8 @@ def decode(source: Source, header: Header, limits: Limits, threads: int = 1) -> 
     if len(tables) > 1:
         tables.sort(key=lambda table: [t.name for t in table.types])
     metadata = copy.deepcopy(schema.metadata) if schema.metadata else {}
-    return Snapshot(
-        tuple(tables), resources, schema.version, metadata, schema.rngs, schema.id_source, sound=True
-    )
+    rngs = copy.deepcopy(schema.rngs) if schema.rngs else {}
+    return Snapshot(tuple(tables), resources, schema.version, metadata, rngs, schema.id_source, sound=True)
 
 
 def stable_ids_of(source: Source, section: Section, data: Any, place: int) -> IdColumn:

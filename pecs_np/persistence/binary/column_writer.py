@@ -266,7 +266,7 @@ class _Sections:
 
             stored = Blocks(chunks, self._budget)
             stored.lead(chunk_table(size, stored.lengths))
-            if raw_size <= _BEST_RATIO * stored.size:
+            if raw_size <= _BEST_RATIO * stored.size or size == item:
                 break
         if stored.size >= raw_size or raw_size > _MOST_RATIO * stored.size:
             return False

@@ -19,6 +19,7 @@ from pecs_np.errors import (
     CorruptedDataError,
     DanglingReferenceError,
     InvalidFormatError,
+    LimitExceededError,
 )
 from pecs_np.persistence import variable
 from pecs_np.persistence.compression import CHUNK
@@ -29,6 +30,7 @@ __all__ = [
     "Where",
     "assemble",
     "check_distinct",
+    "check_entity_count",
     "check_values",
     "fixed_part",
     "frombuffer",
@@ -40,6 +42,8 @@ __all__ = [
     "variable_part",
 ]
 
+# Slot 0 is "no entity".
+MOST_ENTITIES = (1 << 32) - 1
 # Rows with variable-length fields that are converted at once.
 FIRST_ROWS, _MOST_ROWS = 1 << 8, 1 << 16
 # How many times as many rows the next block may have: the rows to come may be larger.
@@ -222,6 +226,14 @@ def holds_null(ids: IdColumn) -> bool:
         return any(not first for first, _ in ids.runs)
     array = ids.array()
     return not (array["lo"] | array["hi"]).all()
+
+
+def check_entity_count(count: int, name: str) -> None:
+    """Raise where a save has more entities than a world can number."""
+    if count > MOST_ENTITIES:
+        raise LimitExceededError(
+            f"expected at most {MOST_ENTITIES} entities, which a world can number, found {count} in {name}"
+        )
 
 
 def check_distinct(ids: Sequence[IdColumn], name: str) -> None:

@@ -115,10 +115,8 @@ class ColumnContent:
     def snapshot(self, tables: tuple[SnapshotTable, ...], resources: SnapshotTable | None) -> Snapshot:
         """Return the snapshot of these tables."""
         schema = self._schema
-        metadata = copy.deepcopy(schema.metadata)
-        return Snapshot(
-            tables, resources, schema.version, metadata, schema.rngs, schema.id_source, sound=True
-        )
+        metadata, rngs = copy.deepcopy((schema.metadata, schema.rngs))
+        return Snapshot(tables, resources, schema.version, metadata, rngs, schema.id_source, sound=True)
 
     def _read(self, number: int) -> Any:
         place, item = self._known[number]

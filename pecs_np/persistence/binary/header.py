@@ -51,6 +51,7 @@ HEADER = struct.Struct("<4sIIQI")
 FOOTER_SIZE = 8
 _LONGEST_NAME = 1024
 _SHORTEST_ENTRY = 25
+_CACHED_SIZE = 1 << 13
 
 Registry = tuple[tuple[str, int], ...]
 
@@ -153,7 +154,9 @@ def read_header(source: Source, limits: Limits) -> Header:
         raise beyond(limits.head_size, "bytes of head", end, source)
     if len(data) < end:
         data = more(source, data, end)
-    registry = _read_registry(data[HEADER.size : end], source.name)
+    # Of many types it is not kept.
+    read = _read_registry if end < _CACHED_SIZE else _read_registry.__wrapped__
+    registry = read(data[HEADER.size : end], source.name)
     return Header(version, flags, entity_count, registry, data, end)
 
 

@@ -37,7 +37,8 @@ class BinaryPlugin(PersistencePlugin):
     compression : "zstd" or "lz4", optional
         How to compress the columns of version 2.
     level : int, optional
-        Of the compression: 1 to 22 for zstd, by default 3; 0 to 16 for lz4, by default 0.
+        Of the compression: up to 22 for zstd, by default 3; up to 16 for lz4, by default 0. Negative ones
+        are faster.
     shuffle : bool
         Whether to sort the bytes of numbers by significance before compressing them, and to store ids
         and offsets as differences: smaller and mostly faster.

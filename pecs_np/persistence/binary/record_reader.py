@@ -20,7 +20,13 @@ from pecs_np.errors import (
     LimitExceededError,
     UnsupportedVersionError,
 )
-from pecs_np.persistence.binary.columns import assemble, check_distinct, holds_null, mapping
+from pecs_np.persistence.binary.columns import (
+    assemble,
+    check_distinct,
+    check_entity_count,
+    holds_null,
+    mapping,
+)
 from pecs_np.persistence.binary.header import FOOTER_SIZE, Header, beyond
 from pecs_np.persistence.binary.record_writer import OPAQUE, scattered
 from pecs_np.persistence.binary.records import Bytes, Piece, Places, find_records, gathered
@@ -85,6 +91,7 @@ def read_records(source: Source, header: Header, limits: Limits) -> list[RecordT
     """Read a whole save of version 1, up to the checks of single values."""
     if header.flags:
         raise InvalidFormatError(f"expected flags 0, found {header.flags:#x} at byte 8 of {source.name}")
+    check_entity_count(header.entity_count, source.name)
     data = _whole(source, header, limits)
     end = len(data) - FOOTER_SIZE
     if end < header.end:

@@ -37,7 +37,7 @@ _MOST_AT_ONCE = 1 << 13
 _SHORT = 16
 # Records beyond this size are not worth one either, and NumPy has no items of 2 GiB.
 _LARGEST = 1 << 20
-_WIDEST = 256
+_WIDEST = 64
 # Guesses that reach few records before records are walked without; shapes to guess from; bytes at once.
 _FAILED, _MOST_KNOWN, _STRETCH = 8, 1 << 12, 1 << 20
 _FIRST_WALK, _LONGEST_WALK = 1 << 10, 1 << 16
@@ -67,7 +67,7 @@ class _Shape(NamedTuple):
     same: tuple[tuple[str, bytes], ...]
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=64)
 def _shape(components: tuple[tuple[int, bytes, int], ...]) -> _Shape:
     """Return the shape of records with these components: place in the registry, type id, size of the data."""
     fields: list[tuple[str, int, int]] = [("id", 0, 16)]

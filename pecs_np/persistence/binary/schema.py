@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 
 from pecs_np.ecs.components import ComponentType
-from pecs_np.ecs.dtypes import Layout
+from pecs_np.ecs.dtypes import Layout, check_name
 from pecs_np.ecs.portable import fields_from_schema, schema_of
 from pecs_np.ecs.registry import registered, registry_version
 from pecs_np.ecs.resources import BIT_GENERATORS, STABLE_IDS
@@ -41,7 +41,7 @@ __all__ = [
 
 _DEEPEST = 100
 _PHILOX_BUFFER, _MT19937_WORDS = 4, 624
-_CACHED_SIZE = 1 << 16
+_CACHED_SIZE = 1 << 13
 
 
 class TableSchema(NamedTuple):
@@ -65,6 +65,8 @@ class Schema:
     metadata : dict
     rngs : dict
     id_source : (int, int) or None
+    cache : dict
+        What readers worked out from it, for as long as it lives.
     """
 
     types: tuple[ComponentType, ...]
@@ -73,6 +75,15 @@ class Schema:
     metadata: dict[str, Any]
     rngs: dict[str, dict[str, Any]]
     id_source: tuple[int, int] | None
+    cache: dict[str, Any] = field(default_factory=dict)
+
+    def resolved(self, where: str) -> tuple[ComponentType, ...]:
+        """Return the types to build columns of: see `resolve_types`."""
+        found = self.cache.get("resolved")
+        if found is None or found[0] != registry_version():
+            found = self.cache["resolved"] = registry_version(), resolve_types(self.types, where)
+        own: tuple[ComponentType, ...] = found[1]
+        return own
 
 
 def types_json(types: Sequence[ComponentType]) -> bytes:
@@ -233,13 +244,6 @@ def resolve_types(types: tuple[ComponentType, ...], where: str) -> tuple[Compone
     ComponentDefinitionError
         If it is defined with other fields.
     """
-    return _resolve_types(types, where, registry_version())
-
-
-@functools.lru_cache(maxsize=64)
-def _resolve_types(
-    types: tuple[ComponentType, ...], where: str, _registry_version: int
-) -> tuple[ComponentType, ...]:
     found = []
     for i, type_ in enumerate(types):
         cls = registered(type_.name)
@@ -263,27 +267,39 @@ def _resolve_types(
     return tuple(found)
 
 
-def check_json(value: Any, where: str, depth: int = 0) -> None:
+def check_json(value: Any, where: str) -> None:
     """Raise unless *value* is what JSON gives back unchanged."""
+    if (bad := _not_json(value, 0)) is not None:
+        what, path = bad
+        raise PersistenceError(
+            f"expected {what} at {where}{''.join(reversed(path))[:200]}",
+            suggestion="convert it to a dict, list, str, int, float, bool or None",
+        )
+
+
+def _not_json(value: Any, depth: int) -> tuple[str, list[str]] | None:
+    """Return what is wrong with *value*, and where, from the inside out."""
     if depth > _DEEPEST:
-        raise PersistenceError(f"expected at most {_DEEPEST} levels, found more at {where}")
+        return f"at most {_DEEPEST} levels, found more", []
     kind = type(value)
     if kind is dict:
         for key, member in value.items():
             if type(key) is not str:
-                raise PersistenceError(f"expected text keys, found {key!r:.80} at {where}")
-            check_json(member, f"{where}[{key!r}]", depth + 1)
+                return f"text keys, found {shown(key)}", []
+            if (bad := _not_json(member, depth + 1)) is not None:
+                bad[1].append(f"[{shown(key)}]")
+                return bad
     elif kind is list:
         for i, member in enumerate(value):
-            check_json(member, f"{where}[{i}]", depth + 1)
+            if (bad := _not_json(member, depth + 1)) is not None:
+                bad[1].append(f"[{i}]")
+                return bad
     elif kind is float:
         if not math.isfinite(value):
-            raise PersistenceError(f"expected a finite number, found {value} at {where}")
+            return f"a finite number, found {value}", []
     elif kind not in (str, int, bool, type(None)):
-        raise PersistenceError(
-            f"expected a dict, list, str, int, float, bool or None, found {value!r:.80} at {where}",
-            suggestion="convert it to one of them",
-        )
+        return f"a dict, list, str, int, float, bool or None, found {shown(value)}", []
+    return None
 
 
 def _id_state(high: int, low: int) -> dict[str, Any]:
@@ -314,7 +330,8 @@ def _read_rngs(states: Any, where: str) -> tuple[dict[str, dict[str, Any]], tupl
         raise _bad("an object 'rng'", states, where)
     rngs: dict[str, dict[str, Any]] = {}
     for name, state in states.items():
-        here = f"rng {name!r} of {where}"
+        here = f"rng {name!r:.80} of {where}"
+        check_name(name, here, InvalidFormatError)
         kind = state.get("bit_generator") if isinstance(state, dict) else None
         if kind not in BIT_GENERATORS:
             raise _bad(f"one of {BIT_GENERATORS}", kind, here)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -66,9 +65,26 @@ class Expected(NamedTuple):
     item: int
 
 
-@functools.lru_cache(maxsize=64)
-def expected_sections(schema: Schema, name: str) -> tuple[int, tuple[Expected, ...]]:
-    """Return the rows in all, and the sections in their order, that a save with this schema has."""
+def expected_sections(schema: Schema, found: int, name: str) -> tuple[int, tuple[Expected, ...]]:
+    """Return the rows in all, and the sections in their order, that a save with this schema has.
+
+    There have to be no more of them than the *found* ones, which is known before they are listed.
+    """
+    expected: tuple[int, tuple[Expected, ...]] | None = schema.cache.get("expected")
+    if expected is None:
+        of_type = [1 + 2 * len(type_.layout.variable) for type_ in schema.types]
+        count = sum(
+            (table.role == "state") + sum([of_type[i] for i in table.types]) for table in schema.tables
+        )
+        if count > found:
+            raise InvalidFormatError(
+                f"expected {count} sections as the schema promises, found {found} in {name}"
+            )
+        expected = schema.cache["expected"] = _expected_sections(schema, name)
+    return expected
+
+
+def _expected_sections(schema: Schema, name: str) -> tuple[int, tuple[Expected, ...]]:
     none = NOT_APPLICABLE
     rows = 0
     expected = []

@@ -140,7 +140,11 @@ class FileSource:
 
         # Reading and summing leave the interpreter to others.
         thread = threading.Thread(target=second, name="pecs")
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:
+            # No other thread can be had.
+            return data, self._fill(view, offset)
         try:
             crc = self._fill(view[:half], offset)
         finally:
