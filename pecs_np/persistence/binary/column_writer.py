@@ -98,7 +98,7 @@ def _plan(archetypes: tuple[tuple[ComponentType, ...], ...]) -> _Plan:
 
 
 def encode(snapshot: Snapshot, packing: Packing | None = None, budget: Budget | None = None) -> list[Any]:
-    """Return *snapshot* as the parts of a save, to be `expanded` or `joined` (`blocks`).
+    """Return *snapshot* as the parts of a save, to be `Expanded` or `joined` (`blocks`).
 
     Parameters
     ----------

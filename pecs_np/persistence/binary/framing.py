@@ -203,6 +203,8 @@ class Head(NamedTuple):
     registry : tuple of (name, version)
     sections : tuple of Section
         Those that may be skipped included.
+    layout : bytes
+        The directory without the sums: the same for saves of the same shape.
     schema : bytes
     size : int
         Bytes up to the first section.
@@ -212,6 +214,7 @@ class Head(NamedTuple):
     entity_count: int
     registry: Registry
     sections: tuple[Section, ...]
+    layout: bytes
     schema: bytes
     save_id: bytes
     base_id: bytes
@@ -271,7 +274,10 @@ def read_head(source: Source, header: Header, limits: Limits) -> Head:
         if stop > start and data[start:stop] != ZEROS[: stop - start]:
             raise CorruptedDataError(f"expected zero bytes, found others at byte {start} of {source.name}")
     sections = tuple(_ENTRY.iter_unpack(data[directory:schema_at]))
-    return Head(flags, entity_count, registry, sections, data[schema_at:crc_at], save_id, base_id, size)
+    entries = range(directory, schema_at, _ENTRY.size)
+    layout = b"".join([data[at : at + _ENTRY_CRC] + data[at + _ENTRY_CRC + 8 : at + 64] for at in entries])
+    schema = data[schema_at:crc_at]
+    return Head(flags, entity_count, registry, sections, layout, schema, save_id, base_id, size)
 
 
 def aligned(offset: int) -> int:

@@ -9,13 +9,13 @@ from pecs_np.ecs.snapshot import Snapshot
 from pecs_np.errors import PersistenceError
 from pecs_np.messages import shown
 from pecs_np.persistence.binary import column_reader, column_writer, record_reader, record_writer
-from pecs_np.persistence.binary.blocks import Budget, expanded, joined
+from pecs_np.persistence.binary.blocks import Budget, Expanded, joined
 from pecs_np.persistence.binary.framing import VERSION
 from pecs_np.persistence.binary.header import VERSIONS, read_header
 from pecs_np.persistence.binary.sources import BytesSource, FileSource, Source, StreamSource
 from pecs_np.persistence.compression import CompressionType, Packing, usable_cores
 from pecs_np.persistence.files import InputFile, PathLike
-from pecs_np.persistence.limits import Limits, within_memory
+from pecs_np.persistence.limits import Limits, too_little_memory
 from pecs_np.persistence.plugins import PersistencePlugin
 
 __all__ = ["BinaryPlugin"]
@@ -131,7 +131,7 @@ class BinaryPlugin(PersistencePlugin):
 
     def _encode(self, snapshot: Snapshot, kept: int | None) -> Iterable[Any]:
         if self.version == VERSION:
-            return expanded(column_writer.encode(snapshot, self.packing, Budget(kept)))
+            return Expanded(column_writer.encode(snapshot, self.packing, Budget(kept)))
         return record_writer.encode(snapshot, self.checksum, Budget(kept))
 
     def decode(self, data: Any, name: str = "<bytes>") -> Snapshot:
@@ -160,11 +160,13 @@ class BinaryPlugin(PersistencePlugin):
         return snapshot
 
     def _decode(self, source: Source) -> Snapshot:
-        with within_memory(source.name):
+        try:
             header = read_header(source, self.limits)
             if header.version == VERSION:
                 return column_reader.decode(source, header, self.limits, self._threads)
             return record_reader.decode(source, header, self.limits)
+        except MemoryError:
+            raise too_little_memory(source.name) from None
 
     def format_name(self) -> str:
         """Return ``"binary"``."""
