@@ -59,6 +59,7 @@ FLOORS = [
         "persistence.binary.column_writer",
         "persistence.binary.column_reader",
         "persistence.binary.record_writer",
+        "persistence.binary.pieces",
         "persistence.binary.records",
         "persistence.binary.record_reader",
         "persistence.binary.content",

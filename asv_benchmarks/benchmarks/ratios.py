@@ -274,7 +274,7 @@ for _function, _unit, _, _ in TABLE:
 
 
 if __name__ == "__main__":
-    print("| work | measured | at most |\n|---|---|---|")
+    print("| work | measured | goal, at most |\n|---|---|---|")
     for function, unit, title, most in TABLE:
         number = {
             "ratio": "{:.3f}",

@@ -28,8 +28,9 @@ from pecs_np.persistence.binary.columns import (
     mapping,
 )
 from pecs_np.persistence.binary.header import FOOTER_SIZE, Header, beyond
+from pecs_np.persistence.binary.pieces import Bytes, Piece, Places, gathered
 from pecs_np.persistence.binary.record_writer import OPAQUE, scattered
-from pecs_np.persistence.binary.records import Bytes, Piece, Places, find_records, gathered
+from pecs_np.persistence.binary.records import find_records
 from pecs_np.persistence.binary.sources import BytesSource, Source, StreamSource
 from pecs_np.persistence.checksum import crc64, crc64_we
 from pecs_np.persistence.limits import Limits

@@ -9,22 +9,30 @@ length, each record is walked to its end. So the cost is linear whatever the ord
 from __future__ import annotations
 
 import contextlib
-import functools
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pecs_np.ecs.arrays import Array
 from pecs_np.ecs.ids import STABLE_ID, IdLookup, as_int
 from pecs_np.errors import CorruptedDataError, InvalidFormatError
 from pecs_np.persistence.binary.header import Header, type_id
+from pecs_np.persistence.binary.pieces import (
+    MOST_AT_ONCE,
+    Bytes,
+    Piece,
+    Places,
+    Run,
+    Scatter,
+    Shape,
+    first_other,
+    gathered,
+    shape_of,
+)
 from pecs_np.persistence.binary.record_writer import COMPONENT_HEAD, ENTITY_HEAD, windows
 
-__all__ = ["Bytes", "Piece", "Places", "find_records", "gathered"]
+__all__ = ["find_records"]
 
 _COUNT = struct.Struct("<I").unpack_from
 # component_count, and data_len of the first component.
@@ -32,157 +40,15 @@ _COUNT_AND_SIZE = struct.Struct("<I16xI").unpack_from
 # Where, from byte 16 of a record on, component_count, type id and size of the first component end: what a
 # guess goes by.
 _KNOWN = 40
-# Records that are compared at once; what is not worth a comparison; what is walked instead.
-_MOST_AT_ONCE = 1 << 13
+# Records that are not worth a comparison.
 _SHORT = 16
-# Records beyond this size are not worth one either, and NumPy has no items of 2 GiB.
+# Those beyond this size, or of more components, are not either; NumPy has no items of 2 GiB.
 _LARGEST = 1 << 20
 _WIDEST = 64
 # Guesses that reach few records before records are walked without; shapes to guess from; bytes at once.
 _FAILED, _MOST_KNOWN, _STRETCH = 8, 1 << 12, 1 << 20
+# Records that are walked instead.
 _FIRST_WALK, _LONGEST_WALK = 1 << 10, 1 << 16
-
-Bytes = NDArray[np.uint8]
-Places = NDArray[np.intp]
-
-
-class _Shape(NamedTuple):
-    """What records with the same types and sizes, in the same order, have in common.
-
-    Attributes
-    ----------
-    types : tuple of int
-        Places in the registry, increasing.
-    data : tuple of (offset, size)
-        Of each type's data, from the start of a record.
-    dtype : dtype
-        Of a record: ``id``, ``data0`` and so on for each type that has bytes, ``same0`` and so on.
-    same : tuple of (name, bytes)
-        What the fields ``same`` hold in every record: the count, type ids and sizes.
-    """
-
-    types: tuple[int, ...]
-    data: tuple[tuple[int, int], ...]
-    dtype: np.dtype[Any]
-    same: tuple[tuple[str, bytes], ...]
-
-
-@functools.lru_cache(maxsize=64)
-def _shape(components: tuple[tuple[int, bytes, int], ...]) -> _Shape:
-    """Return the shape of records with these components: place in the registry, type id, size of the data."""
-    fields: list[tuple[str, int, int]] = [("id", 0, 16)]
-    same: list[tuple[str, bytes]] = []
-    data = {}
-    constant = len(components).to_bytes(4, "little")
-    start = 16
-    for place, key, size in components:
-        constant += key + size.to_bytes(4, "little")
-        # Pieces of 16, 8 and 4 bytes are copied several times faster than others.
-        while constant:
-            piece = next(n for n in (16, 8, 4) if n <= len(constant))
-            fields.append((f"same{len(same)}", start, piece))
-            same.append((f"same{len(same)}", constant[:piece]))
-            constant = constant[piece:]
-            start += piece
-        data[place] = (start, size)
-        start += size
-    if not components:
-        fields.append(("same0", 16, 4))
-        same.append(("same0", constant))
-    types = tuple(sorted(data))
-    fields += [(f"data{i}", *data[place]) for i, place in enumerate(types) if data[place][1]]
-    names, offsets, sizes = zip(*fields, strict=True)
-    formats = [(np.void, size) for size in sizes]
-    dtype = np.dtype(
-        {"names": names, "formats": formats, "offsets": offsets, "itemsize": start + 4 * (not components)}
-    )
-    return _Shape(types, tuple([data[place] for place in types]), dtype, tuple(same))
-
-
-@dataclass(slots=True)
-class _Run:
-    """Records of one shape that stand one after the other, the first at byte *start*."""
-
-    start: int
-    count: int
-    shape: _Shape
-
-    @property
-    def types(self) -> tuple[int, ...]:
-        """The places of the types in the registry."""
-        return self.shape.types
-
-    def places(self, component: int) -> Places:
-        """Return where the data of a component begin."""
-        offset, _ = self.shape.data[component]
-        first, step = self.start + offset, self.shape.dtype.itemsize
-        return np.arange(first, first + step * self.count, step)
-
-    def sizes(self, component: int) -> Places:
-        """Return how long the data of a component are."""
-        return np.full(self.count, self.shape.data[component][1], np.intp)
-
-    def one_size(self, component: int) -> int | None:
-        """Return how long all data of a component are."""
-        return self.shape.data[component][1]
-
-    def copy_to(self, body: Bytes, targets: list[tuple[int | None, int, Array]]) -> None:
-        """Write ids (None) and the first bytes of components to (count,) arrays of bytes."""
-        records = np.frombuffer(body, self.shape.dtype, self.count, self.start)
-        for start in range(0, self.count, _MOST_AT_ONCE):
-            stop = start + _MOST_AT_ONCE
-            # While the records are in the cache.
-            block = records[start:stop] if self.count > _MOST_AT_ONCE else records
-            for component, _, target in targets:
-                target[start:stop] = block["id" if component is None else f"data{component}"]
-
-
-@dataclass(slots=True)
-class _Scatter:
-    """Records of one archetype anywhere.
-
-    Attributes
-    ----------
-    starts : array, shape (count,)
-    types : tuple of int
-    data, lengths : array, shape (types, count)
-        Where the data of each component begin, and how long they are.
-    """
-
-    starts: Places
-    types: tuple[int, ...]
-    data: Places
-    lengths: Places
-
-    @property
-    def count(self) -> int:
-        """How many records."""
-        return len(self.starts)
-
-    def places(self, component: int) -> Places:
-        """Return where the data of a component begin."""
-        found: Places = self.data[component]
-        return found
-
-    def sizes(self, component: int) -> Places:
-        """Return how long the data of a component are."""
-        found: Places = self.lengths[component]
-        return found
-
-    def one_size(self, component: int) -> int | None:
-        """Return how long all data of a component are, None where they differ."""
-        lengths = self.lengths[component]
-        return int(lengths[0]) if (lengths == lengths[0]).all() else None
-
-    def copy_to(self, body: Bytes, targets: list[tuple[int | None, int, Array]]) -> None:
-        """Write ids (None) and the first bytes of components to (count,) arrays of bytes."""
-        for component, size, target in targets:
-            places = self.starts if component is None else self.data[component]
-            # Indexing, because `take` would first copy the windows, each byte as often as a row has bytes.
-            target[...] = windows(body, size)[places]
-
-
-Piece = _Run | _Scatter
 
 
 def find_records(body: Bytes, header: Header, name: str) -> Iterator[Piece]:
@@ -227,18 +93,18 @@ class _Records:
         # By how a record goes on after its id: how long it is, and what takes its start; its shape, and where
         # the starts go.
         self._known: dict[bytes, tuple[int, Callable[[int], None]]] = {}
-        self._met: dict[bytes, tuple[_Shape, list[int]]] = {}
+        self._met: dict[bytes, tuple[Shape, list[int]]] = {}
 
     def pieces(self) -> Iterator[Piece]:
         """Yield the records in the order of the file, those of one archetype together where they are not runs."""
-        guess, walk = _MOST_AT_ONCE, _FIRST_WALK
+        guess, walk = MOST_AT_ONCE, _FIRST_WALK
         while self.left:
             run = self._run(guess)
             if run is not None and (run.count >= _SHORT or run.count == self.left):
                 yield run
                 self.at += run.count * run.shape.dtype.itemsize
                 self.left -= run.count
-                guess, walk = min(_MOST_AT_ONCE, 2 * run.count), _FIRST_WALK
+                guess, walk = min(MOST_AT_ONCE, 2 * run.count), _FIRST_WALK
             else:
                 yield from self._walked(walk)
                 guess, walk = 2 * _SHORT, min(2 * walk, _LONGEST_WALK)
@@ -248,7 +114,7 @@ class _Records:
                 f" byte {self.at} of {self.name}"
             )
 
-    def _shape_at(self, at: int) -> tuple[_Shape | None, int]:
+    def _shape_at(self, at: int) -> tuple[Shape | None, int]:
         """Return the shape of the record at byte *at*, None where it is too large for one, and where it ends."""
         count = self._u32(at + 16)
         if count > self.type_count:
@@ -266,12 +132,12 @@ class _Records:
             raise self._short(at)
         if end - at > _LARGEST or count > _WIDEST:
             return None, end
-        shape = _shape(tuple(components))
+        shape = shape_of(tuple(components))
         if len(shape.types) < count:
             raise self._bad("each type once", "one twice", at)
         return shape, end
 
-    def _walked(self, count: int) -> Iterator[_Scatter]:
+    def _walked(self, count: int) -> Iterator[Scatter]:
         """Yield the next *count* records, or all that are left."""
         stop = self.left - min(count, self.left)
         failed = 0
@@ -285,7 +151,7 @@ class _Records:
                 self.left -= len(starts)
                 yield from self._shaped(starts)
 
-    def _guessed(self, count: int) -> Iterator[_Scatter]:
+    def _guessed(self, count: int) -> Iterator[Scatter]:
         """Yield some of the next *count* records, at least one: as many as begin like one that was met before."""
         first = self.at
         shape, end = self._shape_at(first)
@@ -324,7 +190,7 @@ class _Records:
         )
         self.at = first + limit
 
-    def _first_wrong(self, starts: Places, shape: _Shape) -> int:
+    def _first_wrong(self, starts: Places, shape: Shape) -> int:
         """Return the first of *starts* where no record of that shape stands; far beyond the end if there is none."""
         whole = starts[: np.searchsorted(starts, self.end - shape.dtype.itemsize, "right")]
         wrong = int(starts[len(whole)]) if len(whole) < len(starts) else 2 * self.end
@@ -335,9 +201,9 @@ class _Records:
                 wrong = min(wrong, int(whole[other[0]]))
         return wrong
 
-    def _scattered(self, found: list[tuple[Places, _Shape]]) -> Iterator[_Scatter]:
+    def _scattered(self, found: list[tuple[Places, Shape]]) -> Iterator[Scatter]:
         """Yield records of known shapes, those of one archetype together and in order, and count them."""
-        by_types: dict[tuple[int, ...], list[tuple[Places, _Shape]]] = {}
+        by_types: dict[tuple[int, ...], list[tuple[Places, Shape]]] = {}
         for starts, shape in found:
             if len(starts):
                 self.left -= len(starts)
@@ -355,9 +221,9 @@ class _Records:
             if len(parts) > 1:
                 order = np.argsort(starts)
                 starts, data, sizes = starts[order], data[:, order], sizes[:, order]
-            yield _Scatter(starts, types, data, sizes)
+            yield Scatter(starts, types, data, sizes)
 
-    def _run(self, guess: int) -> _Run | None:
+    def _run(self, guess: int) -> Run | None:
         """Return the run that begins here, looked for in steps of *guess* records; None where they are large."""
         body, at, left = self.body, self.at, self.left
         shape, offset = self._shape_at(at)
@@ -374,11 +240,11 @@ class _Records:
             if not all(
                 block[name].tobytes() == value for (name, _), value in zip(shape.same, repeated, strict=True)
             ):
-                found += _first_other(block, shape)
+                found += first_other(block, shape)
                 break
             found += len(block)
-            guess = min(2 * guess, _MOST_AT_ONCE)
-        return _Run(at, found, shape)
+            guess = min(2 * guess, MOST_AT_ONCE)
+        return Run(at, found, shape)
 
     def _walk(self, count: int) -> Places:
         """Return where the next *count* records start, walking each of them, and go on behind them."""
@@ -406,7 +272,7 @@ class _Records:
         self.at = at
         return np.array(starts, np.intp)
 
-    def _shaped(self, starts: Places) -> Iterator[_Scatter]:
+    def _shaped(self, starts: Places) -> Iterator[Scatter]:
         """Yield the records that begin at *starts*, those of one archetype together."""
         body = self.body
         counts = gathered(body, starts + 16, "<u4")
@@ -446,7 +312,7 @@ class _Records:
             rows = by_shape[start:stop]
             slots = firsts[rows] + np.arange(counts[rows[0]])[:, np.newaxis]
             indices = tuple(types[slots[:, 0]].tolist())
-            yield _Scatter(starts[rows], indices, places[slots], sizes[slots])
+            yield Scatter(starts[rows], indices, places[slots], sizes[slots])
 
     def _types(self, places: Places) -> Places:
         """Return the place in the registry of the type ids that stand at *places*."""
@@ -475,18 +341,3 @@ class _Records:
             f" {self.end} of {self.name}",
             suggestion="load a backup",
         )
-
-
-def _first_other(block: Array, shape: _Shape) -> int:
-    """Return the first of *block*, records, that is not of that shape; there is one."""
-    others = np.zeros(len(block), bool)
-    for name, value in shape.same:
-        others |= block[name] != np.void(value)
-    return int(others.argmax())
-
-
-def gathered(body: Bytes, places: Places, dtype: str) -> Array:
-    """Return the values that stand at *places*, each whole within *body*."""
-    wanted = np.dtype(dtype)
-    found = windows(body, wanted.itemsize)[places].view(wanted)
-    return found.astype(np.intp) if wanted.kind == "u" else found

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pecs_np import BinaryPlugin, EntityRef, PersistenceError, World, component
 from pecs_np.persistence import files
 from pecs_np.persistence.binary import plugin as plugin_module
-from pecs_np.persistence.binary.blocks import SMALL, Blocks, Budget, Whole, expanded, rechunked
+from pecs_np.persistence.binary.blocks import SMALL, Blocks, Budget, Expanded, Whole, rechunked
 from pecs_np.persistence.binary.blocks import joined as joined_parts
 from pecs_np.persistence.checksum import crc64
 from pecs_np.testing import assert_worlds_equal
@@ -142,7 +142,7 @@ def test_what_lies_in_memory_is_written_as_it_is_and_its_changes_are_noticed():
     assert whole.crc == crc64(memory)
     (written,) = whole
     assert np.shares_memory(written, memory)
-    assert list(expanded([b"a", whole])) == [b"a", written]
+    assert list(Expanded([b"a", whole])) == [b"a", written]
     buffers = iter(whole)
     next(buffers)
     memory[7] = 9
@@ -164,8 +164,8 @@ def test_joined_parts_are_checked_against_the_sum_at_their_end(size):
 
 def test_expanded_takes_buffers_and_blocks():
     buffers = [b"head", Blocks(make, Budget(0)), b"", Blocks(make, Budget()), b"foot"]
-    assert joined(expanded(buffers)) == b"head" + JOINED + JOINED + b"foot"
-    assert list(expanded([])) == []
+    assert joined(Expanded(buffers)) == b"head" + JOINED + JOINED + b"foot"
+    assert list(Expanded([])) == []
 
 
 @settings(deadline=None)
