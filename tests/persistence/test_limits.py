@@ -466,12 +466,12 @@ def test_a_stream_does_not_unpack_more_by_promising_more(reference):
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a limit on memory that the system keeps to")
 def test_a_stream_that_promises_more_than_there_is_memory_is_an_error_of_the_library(reference):
     save = reference.make(
-        [("LimitedBomb", 1, [{"name": "x", "dtype": "|u1"}])],
-        [{"runs": [(1, 1 << 34)], "columns": {"LimitedBomb": b""}}],
+        [("LimitedBomb", 1, [{"name": "x", "dtype": "<f8"}])],
+        [{"runs": [(1, 1 << 31)], "columns": {"LimitedBomb": b""}}],
     )
     size = 1 << 34
     column = save.part(2, 0, "LimitedBomb")
-    column.rows = column.raw_size = size
+    column.rows, column.raw_size = 1 << 31, size
     save.entries = {1: {"stored_size": size}}
     data = bytearray(save.to_bytes())
     at = data.index(b"PCOL")

@@ -92,7 +92,6 @@ def read_records(source: Source, header: Header, limits: Limits) -> list[RecordT
     """Read a whole save of version 1, up to the checks of single values."""
     if header.flags:
         raise InvalidFormatError(f"expected flags 0, found {header.flags:#x} at byte 8 of {source.name}")
-    check_entity_count(header.entity_count, source.name)
     data = _whole(source, header, limits)
     end = len(data) - FOOTER_SIZE
     if end < header.end:
@@ -118,6 +117,7 @@ def read_records(source: Source, header: Header, limits: Limits) -> list[RecordT
                     suggestion="pass larger Limits if you trust where it comes from",
                 )
         pieces.setdefault(piece.types, []).append(piece)
+    check_entity_count(header.entity_count, source.name)
     sizes: dict[int, set[int | None]] = {}
     for key, found in pieces.items():
         for k, index in enumerate(key):
