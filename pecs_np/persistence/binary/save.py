@@ -123,7 +123,8 @@ class Save:
 
     @property
     def entity_count(self) -> int:
-        """How many entities it holds."""
+        """How many entities it holds; of version 1, whose header has no sum of its own, all is read first."""
+        self._content()
         return self._header.entity_count
 
     @property
@@ -171,7 +172,7 @@ class Save:
         return list(self)
 
     def __repr__(self) -> str:
-        head = f"<Save {self.name}: {self.entity_count} entities, version {self.format_version}>"
+        head = f"<Save {self.name}: {self._header.entity_count} entities, version {self.format_version}>"
         if self._loaded is None:
             names = ", ".join(f"{name} v{version}" for name, version in self._header.registry)
             return f"{head}\n  {names or 'no components'}, not read yet"
