@@ -17,7 +17,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from pecs_np.errors import PecsError, PersistenceError, PersistenceIOError
 from pecs_np.messages import shown
@@ -53,7 +53,11 @@ def _fsync(descriptor: int) -> None:
         import fcntl  # noqa: PLC0415 - not on Windows
 
         fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)  # type: ignore[attr-defined, unused-ignore]
-    except (ImportError, AttributeError, OSError):
+    except (ImportError, AttributeError):
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL):
+            raise
         os.fsync(descriptor)
 
 
@@ -162,6 +166,10 @@ class InputFile:
 
     def __del__(self) -> None:
         self.close()
+
+    def __reduce__(self) -> NoReturn:
+        # A copy would close the descriptor of another.
+        raise PersistenceError(f"an open file cannot be copied: {self.name}", suggestion="open it again")
 
     def close(self) -> None:
         """Close the file; a second time does nothing."""

@@ -116,8 +116,9 @@ def encode(snapshot: Snapshot, packing: Packing | None = None, budget: Budget | 
     """
     if packing is None and not snapshot.metadata and (prepared := snapshot.cache.get("binary")) is not None:
         frame: Frame
-        frame, parts = prepared
-        return frame.filled([part() for part in parts])
+        of, frame, parts = prepared
+        if of == _identity(snapshot):
+            return frame.filled([part() for part in parts])
     tables = snapshot.tables
     if snapshot.resources is not None:
         tables = (*tables, snapshot.resources)
@@ -171,7 +172,16 @@ def _prepare(snapshot: Snapshot, tables: list[SnapshotTable], frame: Frame, entr
             column = table.columns[type_.name]
             parts.append(column.tobytes if column.nbytes < SMALL else functools.partial(_stored, column))
             settled.append(None)
-    snapshot.cache["binary"] = frame.settled(settled), parts
+    snapshot.cache["binary"] = _identity(snapshot), frame.settled(settled), parts
+
+
+def _identity(snapshot: Snapshot) -> tuple[Any, ...]:
+    """Return what a prepared snapshot is known by: one made from it with other parts has its cache too."""
+    return (
+        snapshot.tables,
+        snapshot.resources is None and not snapshot.rngs and snapshot.id_source is None,
+        snapshot.version,
+    )
 
 
 @functools.lru_cache(maxsize=64)

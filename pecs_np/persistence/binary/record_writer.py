@@ -85,8 +85,10 @@ def encode(snapshot: Snapshot, checksum: str, budget: Budget | None = None) -> I
     ComponentValueError
         If a column holds what no reader would accept.
     """
-    if not snapshot.metadata and (prepared := snapshot.cache.get("records")) is not None:
-        head, tables = prepared
+    prepared = snapshot.cache.get("records")
+    extra = snapshot.metadata or snapshot.resources or snapshot.rngs or snapshot.version != 1
+    if prepared is not None and prepared[0] is snapshot.tables and not extra:
+        _, head, tables = prepared
     else:
         _check_fits(snapshot)
         head, tables = _plan(snapshot)
@@ -117,7 +119,7 @@ def _plan(snapshot: Snapshot) -> tuple[bytes, list[_Maker]]:
         make = _of_fixed_size if fixed else _of_any_size
         tables.append((functools.partial(make, table, mapped), fixed))
     if all(t.layout.plain and not t.layout.checked for t in types):
-        snapshot.cache["records"] = head, tables
+        snapshot.cache["records"] = snapshot.tables, head, tables
     return head, tables
 
 

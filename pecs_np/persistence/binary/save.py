@@ -123,8 +123,7 @@ class Save:
 
     @property
     def entity_count(self) -> int:
-        """How many entities it holds; of version 1, whose header has no sum of its own, all is read first."""
-        self._content()
+        """How many entities it holds; of version 1 a promise of the header, checked at the first touch."""
         return self._header.entity_count
 
     @property
