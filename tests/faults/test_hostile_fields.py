@@ -12,6 +12,7 @@ import json
 import struct
 import sys
 import threading
+import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +22,7 @@ import pytest
 
 import pecs_np
 from pecs_np import BinaryPlugin, Limits, PecsError, PluginNotFoundError, World
+from pecs_np.persistence.compression import in_order
 from pecs_np.testing import assert_worlds_equal
 
 
@@ -281,6 +283,45 @@ def test_a_system_without_another_thread_reads_or_gives_an_error_of_the_library(
             assert_worlds_equal(read(target), world)
     with contextlib.suppress(PecsError), pecs_np.open(target) as save:
         assert len(save["DamageSpot"]) == len(world)
+
+
+@pytest.mark.parametrize("started", [0, 1, 2, 3])
+def test_chunks_are_worked_out_once_each_however_many_threads_can_be_had(started, monkeypatch):
+    """A task that was handed to a pool is there even where the pool cannot start a thread for it."""
+    left = [started]
+    start = threading.Thread.start
+
+    def limited(thread):
+        if not left[0]:
+            raise RuntimeError("can't start new thread")
+        left[0] -= 1
+        start(thread)
+
+    runs = []
+
+    def work(item):
+        # Long enough for tasks to meet one another.
+        time.sleep(0.01)
+        runs.append(item)
+        return 2 * item
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    found = list(in_order(work, range(12), 4))
+    monkeypatch.undo()
+    assert found == [2 * item for item in range(12)]
+    assert sorted(runs) == list(range(12))
+
+
+def test_a_codec_without_memory_is_an_error_of_the_library(monkeypatch):
+    zstd = sys.modules.get("compression.zstd") or pytest.importorskip("backports.zstd")
+    _, data = damage.save_of("zstd")
+
+    def refused(*arguments, **options):
+        raise zstd.ZstdError("Unable to create ZSTD_DCtx instance.")
+
+    monkeypatch.setattr(zstd, "ZstdDecompressor", refused)
+    with pytest.raises(pecs_np.PersistenceError):
+        World.from_bytes(data)
 
 
 class Endless:
