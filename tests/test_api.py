@@ -48,6 +48,8 @@ FLOORS = [
         "persistence.files",
         "persistence.filters",
         "persistence.variable",
+        "persistence.world_document",
+        "persistence.resolving",
         "persistence.plugins",
         "persistence.binary.blocks",
         "persistence.binary.sources",

@@ -42,8 +42,8 @@ from pecs_np.persistence.binary.columns import (
     variable_part,
 )
 from pecs_np.persistence.binary.header import FOOTER_SIZE, HEADER, MAGIC, registry_of, type_id
-from pecs_np.persistence.binary.schema import check_metadata
 from pecs_np.persistence.checksum import crc64, crc64_we
+from pecs_np.persistence.world_document import check_metadata
 
 __all__ = [
     "COMPONENT_HEAD",

@@ -18,11 +18,11 @@ from pecs_np.persistence.binary.columns import Mapped, assemble, check_distinct,
 from pecs_np.persistence.binary.content import ColumnContent, Content, RecordContent, TableEntry
 from pecs_np.persistence.binary.framing import VERSION
 from pecs_np.persistence.binary.header import read_header
-from pecs_np.persistence.binary.schema import resolve_types
 from pecs_np.persistence.binary.sources import FileSource, MappedSource, Source
 from pecs_np.persistence.compression import usable_cores
 from pecs_np.persistence.files import InputFile, PathLike
 from pecs_np.persistence.limits import Limits, within_memory
+from pecs_np.persistence.resolving import resolve_types
 
 __all__ = ["Save", "SaveTable", "open_save"]
 
