@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 import threading
 
 import numpy as np
 import pytest
 
 import pecs_np
-from pecs_np import BinaryPlugin, World
+from pecs_np import BinaryPlugin, EntityRef, PecsError, World
 
 TEMPORARY = re.compile(r"\.pecs-.*\.tmp")
 
@@ -244,3 +245,53 @@ def test_threads_may_save_one_world_to_many_paths(folder, define, tally):
 
     run_together(*(lambda number=number: save(number) for number in range(4)))
     assert not [name for name in os.listdir(folder) if TEMPORARY.fullmatch(name)]
+
+
+@pytest.fixture
+def frequent_switches():
+    """Threads take turns every few microseconds."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+@pytest.mark.parametrize("options", [{}, {"version": 1}, {"compression": "lz4", "threads": 1}])
+def test_a_save_amid_structural_changes_is_refused_or_can_be_loaded(
+    define, frequent_switches, options, tally
+):
+    if "compression" in options:
+        pytest.importorskip("lz4")
+    plugin = BinaryPlugin(**options)
+    spot = define("AmidPlace", {"x": np.float64})
+    note = define("AmidNote", {"text": str})
+    link = define("AmidLink", {"to": EntityRef})
+    world = World()
+    world.spawn_batch(spot(x=np.zeros(2000)))
+    finished = threading.Event()
+
+    def change():
+        turn = 0
+        while not finished.is_set():
+            turn += 1
+            more = [note(text="abc")] * (turn % 3 > 0) + [link(to=0)] * (turn % 5 == 0)
+            entity = world.spawn(spot(x=1), *more)
+            if turn % 50 > 1:
+                world.despawn(entity)
+
+    def save():
+        try:
+            for _ in range(60):
+                try:
+                    data = world.to_bytes(plugin)
+                except PecsError:
+                    tally["saves refused amid changes"] += 1
+                else:
+                    World.from_bytes(data).validate()
+                    tally["saves made amid changes"] += 1
+        finally:
+            finished.set()
+
+    run_together(change, save)
+    world.spawn(spot(x=2))
+    assert World.from_bytes(world.to_bytes(plugin)).entity_count == len(world)

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from pecs_np.ecs.arrays import BYTE
-from pecs_np.errors import PersistenceError
+from pecs_np.ecs.snapshot import Snapshot
+from pecs_np.errors import PecsError, PersistenceError
 from pecs_np.persistence.checksum import combine, crc64
 
-__all__ = ["SMALL", "Blocks", "Budget", "Expanded", "Whole", "joined", "rechunked"]
+__all__ = [
+    "SMALL",
+    "Blocks",
+    "Budget",
+    "Expanded",
+    "Whole",
+    "changed",
+    "check_rows",
+    "joined",
+    "noticing_changes",
+    "rechunked",
+]
 
 
 # Below this, bytes and bytearrays are cheaper to handle than arrays.
@@ -72,7 +85,12 @@ class Blocks:
         self._kept: list[Any] | None = []
         self.lengths: list[int] = []
         self.crc = self.size = 0
-        for block in make():
+        with noticing_changes():
+            self._take(budget)
+
+    def _take(self, budget: Budget) -> None:
+        """Learn the size and the sum, and keep the blocks where *budget* allows."""
+        for block in self._make():
             length = memoryview(block).nbytes
             self.lengths.append(length)
             self.size += length
@@ -105,9 +123,10 @@ class Blocks:
             yield from self._kept
             return
         crc = crc64(self._first)
-        for block in self._make():
-            crc = crc64(block, crc)
-            yield block
+        with noticing_changes():
+            for block in self._make():
+                crc = crc64(block, crc)
+                yield block
         if crc != self.crc:
             raise changed()
 
@@ -143,6 +162,30 @@ def changed() -> PersistenceError:
         "expected a world that stays as it is while it is saved, found that it changed",
         suggestion="save world.snapshot(copy=True), or stop the thread that changes it",
     )
+
+
+def check_rows(snapshot: Snapshot) -> None:
+    """Raise unless each table has an id and a value for each of its rows.
+
+    A snapshot taken while another thread adds or removes entities may not: it sees the half of that.
+    """
+    for table in snapshot.tables:
+        rows = table.rows
+        if not rows == table.entities.size == table.stable_ids.size or any(
+            len(table.columns[type_.name]) != rows for type_ in table.types
+        ):
+            raise changed()
+
+
+@contextlib.contextmanager
+def noticing_changes() -> Iterator[None]:
+    """Turn what NumPy says of arrays that no longer fit together into the error for a world that changed."""
+    try:
+        yield
+    except (ValueError, IndexError) as error:
+        if isinstance(error, PecsError):
+            raise
+        raise changed() from error
 
 
 class Expanded:

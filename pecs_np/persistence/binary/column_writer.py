@@ -19,7 +19,15 @@ from pecs_np.ecs.dtypes import Field
 from pecs_np.ecs.ids import IdColumn, encode_runs
 from pecs_np.ecs.references import EntityMap
 from pecs_np.ecs.snapshot import Snapshot, SnapshotTable
-from pecs_np.persistence.binary.blocks import SMALL, Blocks, Budget, Whole, rechunked
+from pecs_np.persistence.binary.blocks import (
+    SMALL,
+    Blocks,
+    Budget,
+    Whole,
+    check_rows,
+    noticing_changes,
+    rechunked,
+)
 from pecs_np.persistence.binary.columns import (
     FIRST_ROWS,
     Mapped,
@@ -113,17 +121,25 @@ def encode(snapshot: Snapshot, packing: Packing | None = None, budget: Budget | 
     ------
     ComponentValueError
         If a column holds what no reader would accept.
+    PersistenceError
+        If another thread changes the world meanwhile, as far as that is noticed.
     """
     if packing is None and not snapshot.metadata and (prepared := snapshot.cache.get("binary")) is not None:
         frame: Frame
         of, frame, parts = prepared
         if of == _identity(snapshot):
             return frame.filled([part() for part in parts])
+    check_rows(snapshot)
+    with noticing_changes():
+        return _encode(snapshot, packing, budget or Budget())
+
+
+def _encode(snapshot: Snapshot, packing: Packing | None, budget: Budget) -> list[Any]:
     tables = snapshot.tables
     if snapshot.resources is not None:
         tables = (*tables, snapshot.resources)
     plan = _plan(tuple([table.types for table in tables]))
-    sections = _Sections(packing, budget or Budget())
+    sections = _Sections(packing, budget)
     mapped: Mapped | None = None
     announced = []
     for number, (place, indices) in enumerate(plan.order):

@@ -31,7 +31,7 @@ from pecs_np.ecs.references import EntityMap
 from pecs_np.ecs.snapshot import Snapshot, SnapshotTable
 from pecs_np.errors import ComponentValueError, PersistenceError
 from pecs_np.messages import shown
-from pecs_np.persistence.binary.blocks import Blocks, Budget
+from pecs_np.persistence.binary.blocks import Blocks, Budget, check_rows, noticing_changes
 from pecs_np.persistence.binary.columns import (
     FIRST_ROWS,
     Mapped,
@@ -84,6 +84,9 @@ def encode(snapshot: Snapshot, checksum: str, budget: Budget | None = None) -> I
         If the snapshot has more than entities and components, which are all that the format holds.
     ComponentValueError
         If a column holds what no reader would accept.
+    PersistenceError
+        If another thread changes the world meanwhile, as far as that is noticed; also while the buffers
+        are taken.
     """
     prepared = snapshot.cache.get("records")
     extra = snapshot.metadata or snapshot.resources or snapshot.rngs or snapshot.version != 1
@@ -91,7 +94,9 @@ def encode(snapshot: Snapshot, checksum: str, budget: Budget | None = None) -> I
         _, head, tables = prepared
     else:
         _check_fits(snapshot)
-        head, tables = _plan(snapshot)
+        check_rows(snapshot)
+        with noticing_changes():
+            head, tables = _plan(snapshot)
     parts: list[Iterable[Any]] = [(head,)]
     budget = budget or Budget()
     for make, fixed in tables:
@@ -144,9 +149,10 @@ def _footed(buffers: Iterable[Any], checksum: str) -> Iterator[Any]:
     """Yield *buffers* and their sum."""
     add = crc64 if checksum == "iso" else crc64_we
     crc = 0
-    for buffer in buffers:
-        crc = add(buffer, crc)
-        yield buffer
+    with noticing_changes():
+        for buffer in buffers:
+            crc = add(buffer, crc)
+            yield buffer
     yield crc.to_bytes(FOOTER_SIZE, "little")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from typing import Annotated
 
@@ -10,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pecs_np import BinaryPlugin, EntityRef, PersistenceError, World, component
+from pecs_np import BinaryPlugin, ComponentValueError, EntityRef, PersistenceError, World, component
+from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn
 from pecs_np.persistence import files
 from pecs_np.persistence.binary import plugin as plugin_module
 from pecs_np.persistence.binary.blocks import SMALL, Blocks, Budget, Expanded, Whole, rechunked
@@ -133,6 +135,55 @@ def test_blocks_that_are_others_the_second_time_are_noticed_at_their_end(second,
     assert joined(found) == lead + joined(second)
     counted.pieces = [JOINED[:7], JOINED[7:]]
     assert joined(blocks) == lead + JOINED
+
+
+@pytest.mark.parametrize("error", [ValueError("shape mismatch"), IndexError("out of bounds")])
+def test_arrays_that_no_longer_fit_together_are_told_as_a_change(error):
+    def failing():
+        yield b"ab"
+        raise error
+
+    with pytest.raises(PersistenceError, match="stays as it is while it is saved") as caught:
+        Blocks(failing, Budget())
+    assert caught.value.__cause__ is error
+    makes = iter([iter([b"abc"]), failing()])
+    blocks = Blocks(lambda: next(makes), Budget(0))
+    with pytest.raises(PersistenceError, match="stays as it is while it is saved"):
+        list(blocks)
+
+
+def test_errors_of_the_library_come_through_blocks_as_they_are():
+    def refusing():
+        raise ComponentValueError("expected str, found 3")
+        yield
+
+    with pytest.raises(ComponentValueError, match="expected str"):
+        Blocks(refusing, Budget())
+
+
+@pytest.mark.parametrize("part", ["rows", "entities", "stable_ids", "columns"])
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("size", [10, 10_000])
+def test_a_snapshot_taken_amid_a_structural_change_is_refused(define, part, version, size):
+    spot = define("AmidSpot", {"x": np.float64})
+    world = World(seed=1)
+    world.spawn_batch(spot(x=np.arange(float(size))))
+    plugin = BinaryPlugin(version=version)
+    snapshot = world.snapshot()
+    (table,) = snapshot.tables
+    other = {
+        "rows": size - 1,
+        "entities": IdColumn(ENTITY_ID, [(1, size + 1)]),
+        "stable_ids": IdColumn(STABLE_ID, [(1, size + 1)]),
+        "columns": {"AmidSpot": table.columns["AmidSpot"][:-1]},
+    }
+    torn = dataclasses.replace(
+        snapshot, tables=(dataclasses.replace(table, **{part: other[part]}),), id_source=None, cache={}
+    )
+    for encode in (plugin.encode, plugin.encode_stream):
+        with pytest.raises(PersistenceError, match="stays as it is while it is saved"):
+            list(encode(torn))
+    assert World.from_bytes(world.to_bytes()).entity_count == size
 
 
 def test_what_lies_in_memory_is_written_as_it_is_and_its_changes_are_noticed():
