@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from pecs_np.ecs.arrays import strictly_increasing
 from pecs_np.ecs.ids import STABLE_ID, IdLookup, as_int
 from pecs_np.errors import CorruptedDataError, InvalidFormatError
 from pecs_np.persistence.binary.header import Header, type_id
@@ -47,6 +48,8 @@ _LARGEST = 1 << 20
 _WIDEST = 64
 # Guesses that reach few records before records are walked without; shapes to guess from; bytes at once.
 _FAILED, _MOST_KNOWN, _STRETCH = 8, 1 << 12, 1 << 20
+# Records to guess at first; bytes to look at for each.
+_FIRST_REACH, _USUAL = 64, 1 << 10
 # Records that are walked instead.
 _FIRST_WALK, _LONGEST_WALK = 1 << 10, 1 << 16
 
@@ -141,26 +144,27 @@ class _Records:
         """Yield the next *count* records, or all that are left."""
         stop = self.left - min(count, self.left)
         failed = 0
+        reach = _FIRST_REACH
         while self.left > stop:
             before = self.left
             if failed < _FAILED:
-                yield from self._guessed(self.left - stop)
-                failed += before - self.left < _SHORT
+                wanted = min(reach, before - stop)
+                yield from self._guessed(wanted)
+                found = before - self.left
+                failed += found < _SHORT
+                # What is guessed in vain costs no more than a few times what is found.
+                reach = 4 * reach if found == wanted else max(_FIRST_REACH, 4 * found)
             else:
-                starts = self._walk(self.left - stop)
-                self.left -= len(starts)
-                yield from self._shaped(starts)
+                yield from self._shaped(self._walk(before - stop))
 
     def _guessed(self, count: int) -> Iterator[Scatter]:
         """Yield some of the next *count* records, at least one: as many as begin like one that was met before."""
         first = self.at
         shape, end = self._shape_at(first)
-        data = self.body[first : first + _STRETCH].tobytes()
+        data = self.body[first : first + min(_STRETCH, count * _USUAL)].tobytes()
         if shape is None or end - first < _KNOWN:
             # Too large, or without components; the next guess fails likewise.
-            starts = self._walk(1)
-            self.left -= 1
-            yield from self._shaped(starts)
+            yield from self._shaped(self._walk(1))
             return
         if len(self._known) > _MOST_KNOWN:
             self._known.clear()
@@ -270,49 +274,61 @@ class _Records:
         if at > self.end:
             raise self._short(starts[-1])
         self.at = at
+        self.left -= len(starts)
         return np.array(starts, np.intp)
+
+    def _components(self, starts: Places, counts: Places) -> Places:
+        """Return where each of the components of the records at *starts* begins, one record after the other."""
+        most = int(counts.max())
+        if most > _WIDEST:
+            size = _COUNT
+            walked: list[int] = []
+            for at, count in zip((starts + ENTITY_HEAD).tolist(), counts.tolist(), strict=True):
+                for _ in range(count):
+                    walked.append(at)
+                    at += COMPONENT_HEAD + size(self._view, at + 16)[0]  # noqa: PLW2901 - on to the next
+            return np.array(walked, np.intp)
+        firsts = np.cumsum(counts) - counts
+        found = np.empty(int(counts.sum()), np.intp)
+        ends = starts + ENTITY_HEAD
+        active = np.arange(len(starts))
+        for k in range(most):
+            active = active[counts[active] > k]
+            here = ends[active]
+            found[firsts[active] + k] = here
+            ends[active] = here + COMPONENT_HEAD + gathered(self.body, here + 16, "<u4")
+        return found
 
     def _shaped(self, starts: Places) -> Iterator[Scatter]:
         """Yield the records that begin at *starts*, those of one archetype together."""
-        body = self.body
-        counts = gathered(body, starts + 16, "<u4")
+        counts = gathered(self.body, starts + 16, "<u4")
         if counts.max() > self.type_count:
-            at = int(starts[counts.argmax()])
-            raise self._bad(f"at most {self.type_count} components", int(counts.max()), at)
-        total = int(counts.sum())
-        firsts = np.cumsum(counts) - counts
-        types, places, sizes = (np.empty(total, np.intp) for _ in range(3))
-        ends = starts + ENTITY_HEAD
-        for k in range(int(counts.max())):
-            active = np.flatnonzero(counts > k)
-            here = ends[active]
-            slot = firsts[active] + k
-            types[slot] = self._types(here)
-            size = gathered(body, here + 16, "<u4")
-            places[slot] = here + COMPONENT_HEAD
-            sizes[slot] = size
-            ends[active] = here + COMPONENT_HEAD + size
+            where = int(starts[counts.argmax()])
+            raise self._bad(f"at most {self.type_count} components", int(counts.max()), where)
+        components = self._components(starts, counts)
+        stops = np.cumsum(counts)
+        firsts = stops - counts
+        types = self._types(components)
+        sizes = gathered(self.body, components + 16, "<u4")
+        places = components + COMPONENT_HEAD
         # Components in the order of the registry.
         record = np.repeat(np.arange(len(starts)), counts)
         key = record * max(self.type_count, 1) + types
-        order = np.argsort(key, kind="stable")
-        key, types, places, sizes = key[order], types[order], places[order], sizes[order]
-        if (again := np.flatnonzero(key[1:] == key[:-1])).size:
-            raise self._bad("each type once", "one twice", int(starts[record[again[0]]]))
-        # Records of as many components are told apart type by type.
-        shape = np.zeros(len(starts), np.intp)
-        for k in range(int(counts.max())):
-            active = np.flatnonzero(counts > k)
-            code = shape[active] * self.type_count + types[firsts[active] + k]
-            shape[active] = np.unique(code, return_inverse=True)[1]
-        shape += counts * len(starts)
-        by_shape = np.argsort(shape, kind="stable")
-        stops = np.flatnonzero(np.diff(shape[by_shape], append=-1)) + 1
-        for start, stop in zip([0, *stops[:-1].tolist()], stops.tolist(), strict=True):
-            rows = by_shape[start:stop]
-            slots = firsts[rows] + np.arange(counts[rows[0]])[:, np.newaxis]
-            indices = tuple(types[slots[:, 0]].tolist())
-            yield Scatter(starts[rows], indices, places[slots], sizes[slots])
+        if not strictly_increasing(key):
+            order = np.argsort(key, kind="stable")
+            key, types, places, sizes = key[order], types[order], places[order], sizes[order]
+            if (again := np.flatnonzero(key[1:] == key[:-1])).size:
+                raise self._bad("each type once", "one twice", int(starts[record[again[0]]]))
+        # One slice for each record: linear, however many components the largest of them has.
+        raw = types.astype("<u4").tobytes()
+        groups: dict[bytes, list[int]] = {}
+        for row, (first, stop) in enumerate(zip((4 * firsts).tolist(), (4 * stops).tolist(), strict=True)):
+            groups.setdefault(raw[first:stop], []).append(row)
+        for indices, members in groups.items():
+            rows = np.array(members, np.intp)
+            own = np.frombuffer(indices, "<u4")
+            slots = firsts[rows] + np.arange(len(own))[:, np.newaxis]
+            yield Scatter(starts[rows], tuple(own.tolist()), places[slots], sizes[slots])
 
     def _types(self, places: Places) -> Places:
         """Return the place in the registry of the type ids that stand at *places*."""
