@@ -128,13 +128,17 @@ class ColumnContent:
 
 
 class RecordContent:
-    """Version 1: all records are read when the first is touched."""
+    """Version 1: all records are read when the first is touched.
+
+    The file does not describe its types. Those that this program defines in that version, and whose data
+    fit, are as it defines them, others are opaque.
+    """
 
     world_version = 1
 
     def __init__(self, source: Source, header: Header, limits: Limits) -> None:
         self._name = source.name
-        self._tables = read_records(source, header, limits)
+        self._tables = read_records(source, header, limits, described=True)
         types = {t.name: t for table in self._tables for t in table.types}
         self.metadata: dict[str, Any] = {}
         self.types = tuple([types[name] for name in sorted(types)])

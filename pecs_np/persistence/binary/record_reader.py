@@ -15,6 +15,7 @@ from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn, compact
 from pecs_np.ecs.registry import registered
 from pecs_np.ecs.snapshot import Snapshot, SnapshotTable
 from pecs_np.errors import (
+    ComponentDefinitionError,
     CorruptedDataError,
     InvalidFormatError,
     LimitExceededError,
@@ -37,6 +38,8 @@ from pecs_np.persistence.limits import Limits
 
 __all__ = ["RecordTable", "decode", "read_records", "where"]
 
+# By types, as their places in the registry.
+_Pieces = dict[tuple[int, ...], list[Piece]]
 # Opaque data of one size up to this are rows of a fixed size, as most components are.
 _LARGEST_OPAQUE = 1 << 12
 
@@ -88,8 +91,18 @@ def where(type_: ComponentType, name: str, _: int = 0) -> str:
     return f"the records of {type_.name!r} in {name}"
 
 
-def read_records(source: Source, header: Header, limits: Limits) -> list[RecordTable]:
-    """Read a whole save of version 1, up to the checks of single values."""
+def read_records(
+    source: Source, header: Header, limits: Limits, *, described: bool = False
+) -> list[RecordTable]:
+    """Read a whole save of version 1, up to the checks of single values.
+
+    With *described*, a type that this program defines otherwise is opaque data, as if it did not define it.
+
+    Raises
+    ------
+    UnsupportedVersionError, ComponentDefinitionError
+        If a type is defined in another version, or with fields that its data do not fit.
+    """
     if header.flags:
         raise InvalidFormatError(f"expected flags 0, found {header.flags:#x} at byte 8 of {source.name}")
     data = _whole(source, header, limits)
@@ -106,7 +119,7 @@ def read_records(source: Source, header: Header, limits: Limits) -> list[RecordT
             f"expected footer checksum {iso:#018x}, found {footer:#018x} at byte {end} of {source.name}",
             suggestion="load a backup",
         )
-    pieces: dict[tuple[int, ...], list[Piece]] = {}
+    pieces: _Pieces = {}
     columns = 0
     for piece in find_records(body, header, source.name):
         if piece.types not in pieces:
@@ -118,27 +131,70 @@ def read_records(source: Source, header: Header, limits: Limits) -> list[RecordT
                 )
         pieces.setdefault(piece.types, []).append(piece)
     check_entity_count(header.entity_count, source.name)
-    sizes: dict[int, set[int | None]] = {}
-    for key, found in pieces.items():
-        for k, index in enumerate(key):
-            sizes.setdefault(index, set()).update(piece.one_size(k) for piece in found)
-    types = {i: _type(*header.registry[i], sizes[i], f"types[{i}] in {source.name}") for i in sorted(sizes)}
-    for type_ in types.values():
-        if type_.layout.disk.itemsize > limits.itemsize:
-            raise LimitExceededError(
-                f"expected at most {limits.itemsize} bytes a row, found {type_.layout.disk.itemsize} for"
-                f" {type_.name!r} in {source.name}",
-                suggestion="pass larger Limits if you trust where it comes from",
-            )
+    types, values = _types_and_values(body, header, pieces, limits, source.name, described=described)
     tables = [
-        _table(body, tuple([types[i] for i in key]), found, source.name)
-        for key, found in sorted(pieces.items())
+        _table(
+            body,
+            tuple([types[i] for i in key]),
+            [values[key, k] for k in range(len(key))],
+            pieces[key],
+            source.name,
+        )
+        for key in sorted(pieces)
     ]
     check_distinct([table.ids for table in tables], source.name)
     return tables
 
 
-def _table(body: Bytes, types: tuple[ComponentType, ...], pieces: list[Piece], name: str) -> RecordTable:
+def _types_and_values(
+    body: Bytes, header: Header, pieces: _Pieces, limits: Limits, name: str, *, described: bool
+) -> tuple[dict[int, ComponentType], dict[tuple[tuple[int, ...], int], list[Any]]]:
+    """Return the types by place in the registry, and offsets and values by archetype and place in it.
+
+    Nothing of the size of a column is made before the records have been found to fit their types.
+    """
+    places: dict[int, list[tuple[tuple[int, ...], int]]] = {}
+    for key in pieces:
+        for k, index in enumerate(key):
+            places.setdefault(index, []).append((key, k))
+    types = {}
+    values: dict[tuple[tuple[int, ...], int], list[Any]] = {}
+    for index, found in sorted(places.items()):
+        sizes = {piece.one_size(k) for key, k in found for piece in pieces[key]}
+        try:
+            type_ = _type(*header.registry[index], sizes, f"types[{index}] in {name}")
+            made = _values_of(body, pieces, found, type_, limits, name)
+        except (UnsupportedVersionError, ComponentDefinitionError):
+            if not described:
+                raise
+            type_ = _opaque(*header.registry[index], sizes)
+            made = _values_of(body, pieces, found, type_, limits, name)
+        types[index] = type_
+        values.update(made)
+    return types, values
+
+
+def _values_of(
+    body: Bytes,
+    pieces: _Pieces,
+    places: list[tuple[tuple[int, ...], int]],
+    type_: ComponentType,
+    limits: Limits,
+    name: str,
+) -> dict[tuple[tuple[int, ...], int], list[Any]]:
+    """Return offsets and values of a type by archetype and place in it."""
+    if type_.layout.disk.itemsize > limits.itemsize:
+        raise LimitExceededError(
+            f"expected at most {limits.itemsize} bytes a row, found {type_.layout.disk.itemsize} for"
+            f" {type_.name!r} in {name}",
+            suggestion="pass larger Limits if you trust where it comes from",
+        )
+    return {(key, k): _values(body, pieces[key], k, type_, name) for key, k in places}
+
+
+def _table(
+    body: Bytes, types: tuple[ComponentType, ...], values: list[list[Any]], pieces: list[Piece], name: str
+) -> RecordTable:
     """Return the records of one archetype as columns."""
     rows = sum([piece.count for piece in pieces])
     ids = np.empty(rows, STABLE_ID)
@@ -147,7 +203,7 @@ def _table(body: Bytes, types: tuple[ComponentType, ...], pieces: list[Piece], n
     for k, type_ in enumerate(types):
         size = type_.layout.disk.itemsize
         column = np.empty(rows, type_.layout.disk)
-        parts.append((column, _values(body, pieces, k, type_, name)))
+        parts.append((column, values[k]))
         if size:
             targets.append((k, size, column.view((np.void, size))))
     start = 0
@@ -177,15 +233,17 @@ def _whole(source: Source, header: Header, limits: Limits) -> Bytes:
 
 
 def _type(name: str, version: int, sizes: set[int | None], where: str) -> ComponentType:
-    """Return the type of that name as it is defined here, else one of opaque data of these *sizes*.
-
-    A None among the sizes says that they differ.
-    """
+    """Return the type of that name as it is defined here, else one of opaque data of these *sizes*."""
     cls = registered(name)
     if cls is not None:
         if cls._type.version != version:
             raise UnsupportedVersionError(version, cls._type.version, what=f"component {name!r} at {where}")
         return cls._type
+    return _opaque(name, version, sizes)
+
+
+def _opaque(name: str, version: int, sizes: set[int | None]) -> ComponentType:
+    """Return a type of opaque data of these *sizes*; a None among them says that they differ."""
     size = next(iter(sizes)) if len(sizes) == 1 else None
     if size == 0:
         return ComponentType(name, version, Layout(()))
@@ -242,8 +300,8 @@ def _ragged(body: Bytes, places: Places, lengths: Places) -> Bytes:
     return out
 
 
-def _misfit(expected: str, found: int, type_: ComponentType, name: str) -> InvalidFormatError:
-    return InvalidFormatError(
-        f"expected {expected} as {type_!r} has it, found {found} in its records in {name}",
+def _misfit(expected: str, found: int, type_: ComponentType, name: str) -> ComponentDefinitionError:
+    return ComponentDefinitionError(
+        f"expected {expected} as {type_!r} is defined here, found {found} in its records in {name}",
         suggestion="raise the version of the component when its fields change",
     )

@@ -627,14 +627,73 @@ def test_a_type_that_no_record_has_does_not_matter(records, define):
 def test_data_of_another_size_than_the_class_has_are_refused(records, size, place):
     entities = [(i + 1, [("ParsedPoint", bytes(size if place in (i, None) else 8))]) for i in range(40)]
     with pytest.raises(
-        InvalidFormatError, match=rf"expected 8 bytes as <component ParsedPoint v1.*found {size}\b"
+        ComponentDefinitionError, match=rf"expected 8 bytes as <component ParsedPoint v1.*found {size}\b"
     ):
         World.from_bytes(records.make(VERSIONS, entities).to_bytes())
 
 
 def test_data_where_the_class_has_no_fields_are_refused(records):
-    with pytest.raises(InvalidFormatError, match="expected 0 bytes as <component ParsedTag"):
+    with pytest.raises(ComponentDefinitionError, match="expected 0 bytes as <component ParsedTag"):
         World.from_bytes(records.make(VERSIONS, [(1, [("ParsedTag", b"x")])]).to_bytes())
+
+
+def test_an_older_backup_does_not_take_the_place_of_a_save_whose_class_has_changed(records, define, tmp_path):
+    path = tmp_path / "game.pecs"
+    define("Parsed.Grown", {"n": np.uint8})
+    for stable_id in (1, 2):
+        save = records.make({"Parsed.Grown": 1}, [(stable_id, [("Parsed.Grown", bytes(stable_id))])])
+        (path if stable_id == 2 else tmp_path / "game.pecs.bak").write_bytes(save.to_bytes())
+    with pytest.raises(ComponentDefinitionError, match=r"expected 1 bytes as <component Parsed\.Grown"):
+        World.load(path, backup=True)
+
+
+@pytest.mark.parametrize("wrong", ["Parsed.Grown", "Parsed.Longer", "Parsed.Newer"])
+def test_an_opened_save_shows_as_bytes_what_a_class_here_does_not_fit(records, define, tmp_path, wrong):
+    types = {"Parsed.Grown": 1, "Parsed.Longer": 1, "Parsed.Newer": 1}
+    data = {"Parsed.Grown": b"\7", "Parsed.Longer": b"\2\0\0\0ab", "Parsed.Newer": b"\5\0"}
+    save = records.make(types, [(i + 1, list(data.items())) for i in range(40)])
+    (tmp_path / "a").write_bytes(save.to_bytes())
+    define("Parsed.Grown", {"n": np.uint16 if wrong == "Parsed.Grown" else np.uint8})
+    define("Parsed.Longer", {"n": list[np.uint32] if wrong == "Parsed.Longer" else str})
+    define("Parsed.Newer", {"n": np.int16}, version=1 + (wrong == "Parsed.Newer"))
+    good = {"Parsed.Grown": [7] * 40, "Parsed.Longer": ["ab"] * 40, "Parsed.Newer": [5] * 40}
+    with pecs_np.open(tmp_path / "a") as opened:
+        opened.verify()
+        assert [t.name for t in opened.types] == sorted(types)
+        for name in types:
+            if name == wrong:
+                found = opened[name][OPAQUE]
+                assert found.shape == (40, len(data[name]))
+                assert bytes(found[3]) == data[name]
+                assert opened.column(name, OPAQUE).shape == found.shape
+            else:
+                assert opened[name]["n"].tolist() == good[name]
+                assert len(World.from_snapshot(opened.snapshot(types=[name]))) == 40
+        with pytest.raises((ComponentDefinitionError, UnsupportedVersionError), match=wrong):
+            opened.snapshot()
+    with pytest.raises((ComponentDefinitionError, UnsupportedVersionError), match=wrong):
+        World.load(tmp_path / "a")
+
+
+def test_limits_on_a_row_hold_for_what_a_class_does_not_fit(records, define, tmp_path):
+    define("Parsed.Grown", {"n": np.uint8})
+    save = records.make({"Parsed.Grown": 1}, [(1, [("Parsed.Grown", bytes(900))])])
+    (tmp_path / "a").write_bytes(save.to_bytes())
+    opened = pecs_np.open(tmp_path / "a", limits=Limits(itemsize=899))
+    with opened, pytest.raises(LimitExceededError, match="at most 899 bytes a row"):
+        opened["Parsed.Grown"]
+
+
+def test_records_that_do_not_fit_their_class_are_refused_before_columns_are_made(records, define):
+    define("Parsed.Grown", {"n": Annotated[np.uint8, 1 << 22]})
+    save = records.make({"Parsed.Grown": 1}, [(i + 1, [("Parsed.Grown", b"\7")]) for i in range(50)])
+    tracemalloc.start()
+    try:
+        with pytest.raises(ComponentDefinitionError, match="found 1 in its records"):
+            World.from_bytes(save.to_bytes())
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
 
 
 LENGTH = struct.Struct("<I").pack
@@ -671,7 +730,8 @@ def test_variable_lengths_that_do_not_add_up_are_refused(records, what, count):
     for place in {0, count // 2, count - 1}:
         damaged = list(entities)
         damaged[place] = (place + 1, [(name, bad)])
-        with pytest.raises(InvalidFormatError, match=rf"as <component {name} v1 .*in its records in <bytes>"):
+        wanted = rf"as <component {name} v1 .*in its records in <bytes>"
+        with pytest.raises(ComponentDefinitionError, match=wanted):
             World.from_bytes(records.make(VERSIONS, damaged).to_bytes())
 
 
