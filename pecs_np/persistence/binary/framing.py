@@ -276,7 +276,7 @@ def read_head(source: Source, header: Header, limits: Limits) -> Head:
     sections = tuple(_ENTRY.iter_unpack(data[directory:schema_at]))
     entries = range(directory, schema_at, _ENTRY.size)
     layout = b"".join([data[at : at + _ENTRY_CRC] + data[at + _ENTRY_CRC + 8 : at + 64] for at in entries])
-    schema = data[schema_at:crc_at]
+    schema = bytes(data[schema_at:crc_at])
     return Head(flags, entity_count, registry, sections, layout, schema, save_id, base_id, size)
 
 

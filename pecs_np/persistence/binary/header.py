@@ -102,7 +102,7 @@ class Header(NamedTuple):
     ----------
     version, flags, entity_count : int
     registry : tuple of (name, version)
-    data : bytes
+    data : bytes or bytearray
         From the start of the save to `end` at least.
     end : int
         Bytes of header and registry.
@@ -112,7 +112,7 @@ class Header(NamedTuple):
     flags: int
     entity_count: int
     registry: Registry
-    data: bytes
+    data: bytes | bytearray
     end: int
 
 
@@ -123,7 +123,7 @@ def read_header(source: Source, limits: Limits) -> Header:
     ------
     InvalidFormatError, UnsupportedVersionError, CorruptedDataError, LimitExceededError
     """
-    data = source.read(0, min(source.size, source.ahead or HEADER.size))
+    data: bytes | bytearray = source.read(0, min(source.size, source.ahead or HEADER.size))
     if data[:4] != MAGIC:
         raise InvalidFormatError(
             f"expected a save, which begins with {MAGIC!r}, found {data[:4]!r} at byte 0 of {source.name}",
@@ -150,13 +150,13 @@ def read_header(source: Source, limits: Limits) -> Header:
             raise beyond(limits.name_length, "bytes of a type's name", length, source)
         # A length that the format forbids is refused below; here it must only not run away.
         end += 24 + min(length, _LONGEST_NAME + 1)
-    if end > limits.head_size:
-        raise beyond(limits.head_size, "bytes of head", end, source)
+        if end > limits.head_size:
+            raise beyond(limits.head_size, "bytes of head", end, source)
     if len(data) < end:
         data = more(source, data, end)
     # Of many types it is not kept.
     read = _read_registry if end < _CACHED_SIZE else _read_registry.__wrapped__
-    registry = read(data[HEADER.size : end], source.name)
+    registry = read(bytes(data[HEADER.size : end]), source.name)
     return Header(version, flags, entity_count, registry, data, end)
 
 
@@ -192,12 +192,17 @@ def _read_registry(data: bytes, name_of_source: str) -> Registry:
     return tuple(registry)
 
 
-def more(source: Source, data: bytes, size: int) -> bytes:
-    """Return at least *size* bytes from the start of *source*, of which *data* are the first."""
+def more(source: Source, data: bytes | bytearray, size: int) -> bytearray:
+    """Return at least *size* bytes from the start of *source*, of which *data* are the first.
+
+    What this returned before grows in place: of a stream there may be as many steps as types.
+    """
     if size > source.size:
         raise _short(source, size)
     step = max(size, min(2 * len(data), source.size)) if source.ahead else size
-    return data + source.read(len(data), step - len(data))
+    grown = data if isinstance(data, bytearray) else bytearray(data)
+    grown += source.read(len(data), step - len(data))
+    return grown
 
 
 def _short(source: Source, needed: int) -> CorruptedDataError:

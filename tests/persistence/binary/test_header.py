@@ -22,8 +22,8 @@ from pecs_np import (
     make_component,
     unregister,
 )
-from pecs_np.persistence.binary.header import HEADER, read_header, registry_of, type_id
-from pecs_np.persistence.binary.sources import BytesSource
+from pecs_np.persistence.binary.header import HEADER, more, read_header, registry_of, type_id
+from pecs_np.persistence.binary.sources import BytesSource, StreamSource
 
 
 @component(name="Headed.Position", version=4)
@@ -247,3 +247,31 @@ def test_registries_of_any_size_are_read_from_anything(reference, count, tmp_pat
     assert reference.read(expected).types == [(name, i + 1) for i, name in enumerate(names)]
     assert World.load(tmp_path / "a.pecs").to_bytes() == expected
     assert World.load_binary_stream(io.BytesIO(data)).to_bytes() == expected
+
+
+class Counted(io.BytesIO):
+    """A stream that knows how many bytes were taken of it."""
+
+    taken = 0
+
+    def readinto(self, view):
+        count = super().readinto(view)
+        self.taken += count
+        return count
+
+
+def test_the_limit_on_the_head_ends_the_reading_of_a_long_registry(reference):
+    names = [f"Headed{i:05d}" for i in range(3000)]
+    save = reference.make([(n, 1, []) for n in names], [{"ids": [1], "columns": dict.fromkeys(names, b"")}])
+    stream = Counted(save.to_bytes())
+    with pytest.raises(LimitExceededError, match="at most 100000 bytes of head"):
+        World.load_with(stream, BinaryPlugin(limits=Limits(head_size=100_000)))
+    # A type whose name may still come has at least 25 bytes.
+    assert stream.taken < 100_000 + 25 * 3000
+
+
+def test_what_was_read_of_a_head_grows_in_place():
+    source = StreamSource(io.BytesIO(bytes(range(200))))
+    data = more(source, source.read(0, 10), 50)
+    assert more(source, data, 200) is data
+    assert data == bytes(range(200))
