@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
@@ -100,6 +101,7 @@ class Save:
         self._header = header = read_header(source, limits)
         if header.version == VERSION:
             self._loaded = ColumnContent(source, header, limits, threads)
+        self._reading = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -110,6 +112,8 @@ class Save:
     def close(self) -> None:
         """Close the file. What was read stays."""
         self._file.close()
+        if isinstance(self._source, MappedSource):
+            self._source.close()
 
     @property
     def name(self) -> str:
@@ -303,8 +307,10 @@ class Save:
                 f"expected an open save, found {self.name} closed", suggestion="open it again"
             )
         if self._loaded is None:
-            with within_memory(self.name):
-                self._loaded = RecordContent(self._source, self._header, self._limits)
+            with self._reading, within_memory(self.name):
+                # Another thread may have read it meanwhile.
+                if self._loaded is None:
+                    self._loaded = RecordContent(self._source, self._header, self._limits)
         return self._loaded
 
     def _read(

@@ -14,6 +14,7 @@ from pecs_np.errors import (
     InvalidFormatError,
     LimitExceededError,
     PecsError,
+    PersistenceError,
     PersistenceIOError,
 )
 from pecs_np.messages import shown
@@ -84,13 +85,14 @@ class BytesSource:
         try:
             view = memoryview(data)
             self.view = view.cast("B") if view.contiguous else memoryview(bytes(view))
-        except TypeError:
+        except (TypeError, ValueError, BufferError):
+            # NumPy has arrays without a buffer, and a memoryview may have been released.
             raise InvalidFormatError(
                 f"expected the bytes of a save, found {type(data).__name__}",
                 suggestion="use load(path) for a file",
             ) from None
         self.size = len(self.view)
-        self.name = name
+        self.name = name if isinstance(name, str) else shown(name)
 
     def read(self, offset: int, size: int) -> bytes:
         """Return *size* bytes."""
@@ -175,10 +177,27 @@ class MappedSource(BytesSource):
             data = mmap.mmap(file.descriptor, 0, access=mmap.ACCESS_READ) if file.size else b""
         super().__init__(data, file.name)
 
+    def close(self) -> None:
+        """Let the file go, as soon as no column is a view of it any more."""
+        self.view = memoryview(b"")
+
     def fresh(self, offset: int, size: int) -> tuple[Any, int]:
         """Return *size* bytes as a view of the file, and their sum."""
-        part = np.frombuffer(self.view, BYTE, size, offset) if size else np.empty(0, BYTE)
+        view = self._open()
+        part = np.frombuffer(view, BYTE, size, offset) if size else np.empty(0, BYTE)
         return part, crc64(part)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return *size* bytes."""
+        return bytes(self._open()[offset : offset + size])
+
+    def _open(self) -> memoryview:
+        view = self.view
+        if len(view) < self.size:
+            raise PersistenceError(
+                f"expected an open save, found {self.name} closed", suggestion="open it again"
+            )
+        return view
 
 
 class StreamSource:
@@ -223,7 +242,7 @@ class StreamSource:
             crc = crc64(block, crc)
         return data, crc
 
-    def all_after(self, data: bytes, most: int) -> bytearray:
+    def all_after(self, data: bytes | bytearray, most: int) -> bytearray:
         """Return *data*, which has been read, and all that still comes, up to *most* bytes in all."""
         found = bytearray(data)
         block = bytearray(_BLOCK)

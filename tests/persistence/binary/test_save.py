@@ -11,6 +11,7 @@ import re
 import struct
 import subprocess
 import sys
+import threading
 import tracemalloc
 import warnings
 from pathlib import Path
@@ -961,6 +962,60 @@ def test_a_closed_save_is_not_read(case, mmap):
                 PersistenceError, match=r"expected an open save, found .* closed; open it again"
             ):
                 use(closed, [t for t in tables if "OpenedPlace" in t])
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="tells what is mapped")
+def test_a_mapped_file_is_let_go_with_the_last_column_of_it(define, tmp_path):
+    path = tmp_path / "large"
+    world = World()
+    world.spawn_batch(define("OpenedLarge", {"x": np.float64})(x=np.arange(10_000.0)))
+    world.save(path)
+
+    def is_mapped():
+        return str(path) in Path("/proc/self/maps").read_text()
+
+    save = pecs_np.open(path, mmap=True)
+    column = save["OpenedLarge"]
+    assert is_mapped()
+    save.close()
+    assert column["x"][-1] == 9999
+    assert is_mapped()
+    del column
+    assert not is_mapped()
+    with pytest.raises(PersistenceError, match="closed; open it again"):
+        save["OpenedLarge"]
+    with pytest.raises(PersistenceError, match="closed; open it again"):
+        save._source.read(0, 10)
+
+
+def test_threads_that_touch_a_save_of_version_1_at_once_read_it_once(define, tmp_path, monkeypatch):
+    path = tmp_path / "a"
+    world = World(seed=1)
+    world.spawn_batch(define("OpenedShared", {"x": np.float64})(x=np.arange(50_000.0)))
+    world.save_with(path, BinaryPlugin(version=1))
+    read, read_at = [], files.system.read_at
+
+    def counted(descriptor, view, offset):
+        count = read_at(descriptor, view, offset)
+        read.append(count)
+        return count
+
+    monkeypatch.setattr(files.system, "read_at", counted)
+    together = threading.Barrier(8)
+    sums = []
+
+    def touch(save):
+        together.wait()
+        sums.append(save["OpenedShared"]["x"].sum())
+
+    with pecs_np.open(path) as save:
+        threads = [threading.Thread(target=touch, args=(save,)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert sums == [np.arange(50_000.0).sum()] * 8
+    assert sum(read) < 2 * path.stat().st_size
 
 
 @mapped

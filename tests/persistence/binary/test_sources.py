@@ -315,6 +315,27 @@ def test_bytes_in_an_array_of_something_else_are_taken_as_bytes_or_refused(saved
         assert back.to_bytes(plugin) == data
 
 
+def released():
+    view = memoryview(b"PECS")
+    view.release()
+    return view
+
+
+@pytest.mark.parametrize("make", [lambda: np.zeros(4, "M8[s]"), released, lambda: "PECS", lambda: None])
+def test_what_has_no_bytes_is_refused(make):
+    for load in (World.from_bytes, BinaryPlugin().decode):
+        with pytest.raises(InvalidFormatError, match="expected the bytes of a save"):
+            load(make())
+
+
+@pytest.mark.parametrize("name", [[], {}, 3, np.zeros(2)])
+def test_bytes_may_be_called_anything(saved, name):
+    _, data, plugin = saved
+    assert plugin.decode(data, name).entity_count > 0
+    with pytest.raises(PecsError):
+        plugin.decode(data[:-1], name)
+
+
 def test_a_raw_file_that_gives_what_it_likes_is_read_to_the_end_of_the_save_and_no_further():
     world = small_world()
     for name in COLUMNAR:
