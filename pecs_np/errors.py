@@ -11,6 +11,7 @@
         ├── PersistenceIOError (OSError)        reading or writing failed
         ├── InvalidFormatError (ValueError)     not a save, or not one that follows the format
         ├── UnsupportedVersionError             written by another version: .found, .expected
+        │   └── ComponentVersionError           a component of another version (also a ComponentError)
         ├── CorruptedDataError                  a checksum or a stored value is wrong
         │   └── DanglingReferenceError          a reference to an entity that is not there
         ├── ComponentError                      a component that cannot be defined, read or written
@@ -28,12 +29,14 @@ message) says what to do next.
 
 from __future__ import annotations
 
+import errno as codes
 from typing import Self
 
 __all__ = [
     "ComponentDefinitionError",
     "ComponentError",
     "ComponentValueError",
+    "ComponentVersionError",
     "CorruptedDataError",
     "DanglingReferenceError",
     "DuplicateEntityError",
@@ -50,7 +53,18 @@ __all__ = [
     "UnknownFieldError",
     "UnsupportedVersionError",
     "WorldError",
+    "is_lasting",
 ]
+
+
+_LASTING = frozenset(
+    {codes.ENOENT, codes.ENOTDIR, codes.EISDIR, codes.ENAMETOOLONG, codes.EROFS, codes.ELOOP, codes.EINVAL}
+)
+
+
+def is_lasting(errno: int | None) -> bool:
+    """Tell whether trying again does not change that the system refuses with that number."""
+    return errno is None or errno in _LASTING
 
 
 class PecsError(Exception):
@@ -70,6 +84,22 @@ class PecsError(Exception):
     """
 
     suggestion: str | None
+
+    @property
+    def is_corruption(self) -> bool:
+        """Whether the bytes are damaged, or are no save: load a backup."""
+        return isinstance(self, CorruptedDataError) or (
+            isinstance(self, InvalidFormatError) and not isinstance(self, ComponentError)
+        )
+
+    @property
+    def is_recoverable(self) -> bool:
+        """Whether the same call can succeed without a change to the program.
+
+        After a moment, where the system refused for one that passes, such as a full disk; or with a
+        backup, where the bytes are damaged.
+        """
+        return self.is_corruption
 
     def __init__(self, message: str, *, suggestion: str | None = None) -> None:
         super().__init__(message)
@@ -120,6 +150,11 @@ class PersistenceIOError(PersistenceError, OSError):
         self.errno = errno
         self.filename = filename
 
+    @property
+    def is_recoverable(self) -> bool:
+        """Whether the system may not refuse a second time: not where a path cannot be."""
+        return not is_lasting(self.errno)
+
     def __reduce__(self) -> tuple[object, ...]:
         state = {**self.__dict__, "errno": self.errno, "filename": self.filename}
         return type(self), self.args[:1], state
@@ -161,6 +196,10 @@ class DanglingReferenceError(CorruptedDataError):
 
 class ComponentError(PersistenceError):
     """A component cannot be defined, read or written."""
+
+
+class ComponentVersionError(UnsupportedVersionError, ComponentError):
+    """A save holds a component in another version than this program defines."""
 
 
 class ComponentDefinitionError(ComponentError, TypeError):

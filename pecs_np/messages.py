@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import reprlib
+import sys
+import warnings
 
-__all__ = ["shown"]
+__all__ = ["shown", "warn"]
+
+_INSIDE = os.path.dirname(__file__) + os.sep, contextlib.__file__
 
 _BRIEFLY = reprlib.Repr()
 _BRIEFLY.maxlevel = 3
@@ -20,3 +26,13 @@ def shown(value: object) -> str:
     '[0, 1, 2, 3, 4, 5, ...]'
     """
     return _BRIEFLY.repr(value)[:120]
+
+
+def warn(message: str) -> None:
+    """Warn, naming the line outside the package from which it was called."""
+    level = 1
+    frame = sys._getframe()
+    while frame is not None and frame.f_code.co_filename.startswith(_INSIDE):
+        level += 1
+        frame = frame.f_back  # type: ignore[assignment]
+    warnings.warn(message, stacklevel=level)

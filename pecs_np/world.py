@@ -2,50 +2,73 @@
 
 from __future__ import annotations
 
-import functools
-import warnings
-from typing import Any, Self
+import os
+from collections.abc import Iterable
+from typing import Any, Self, Unpack
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pecs_np.ecs import world as ecs
-from pecs_np.ecs.restore import fill
-from pecs_np.ecs.snapshot import Snapshot
-from pecs_np.errors import (
-    ComponentError,
-    PersistenceError,
-    PluginNotFoundError,
-    UnsupportedVersionError,
-)
+from pecs_np.ecs.restore import Mode, fill
+from pecs_np.ecs.snapshot import Snapshot, TableFilter
+from pecs_np.errors import PersistenceError
 from pecs_np.messages import shown
 from pecs_np.persistence.binary.blocks import joined
 from pecs_np.persistence.binary.column_writer import encode
-from pecs_np.persistence.binary.plugin import BinaryPlugin
-from pecs_np.persistence.files import PathLike, backup_of, has_suffix, replace_file
-from pecs_np.persistence.filters import without_transient
+from pecs_np.persistence.files import PathLike
+from pecs_np.persistence.filters import PersistenceFilter, filtered, without_transient
+from pecs_np.persistence.formats import BINARY, JSON, AnyFormat, for_path
 from pecs_np.persistence.limits import too_little_memory, within_memory
+from pecs_np.persistence.loading import LoadOptions, PrepareOptions, ReadOptions, load_snapshot, prepared
+from pecs_np.persistence.migrations import Migration, MigrationChain
 from pecs_np.persistence.plugins import PersistencePlugin, world_made_by
+from pecs_np.persistence.reporting import Progress, SaveReport
+from pecs_np.persistence.resolving import Unknown
+from pecs_np.persistence.saving import SaveOptions, WriteOptions, check_plugin, save_stream, save_world
 
 __all__ = ["World"]
 
-_BINARY = BinaryPlugin()
+_ANY = AnyFormat([BINARY, JSON])
 
 
 class World(ecs.World):  # noqa: D101 - it has the docstring of its base
     __doc__ = ecs.World.__doc__
 
-    def save(self, path: PathLike, *, durable: bool = True, backup: bool = False, retries: int = 0) -> None:
-        """Save the world to a file, in the binary format.
+    def save(
+        self,
+        path: PathLike,
+        *,
+        filter: PersistenceFilter | TableFilter | None = None,  # noqa: A002 - the word for it
+        durable: bool = True,
+        backup: bool = False,
+        retries: int = 0,
+        progress: Progress | bool | None = None,
+    ) -> SaveReport:
+        """Save the world to a file: as JSON under a name that ends with ``.json``, else in the binary format.
 
         The file is the old one or the new one, whatever happens in between.
 
         Parameters
         ----------
         path : path
+        filter : PersistenceFilter, optional
+            What to save; transient components never are. A function of a `SnapshotTable` that returns a
+            mask of its rows does too.
         durable : bool
             Flush to the disk, so that the save also survives a loss of power.
         backup : bool
             Keep the file that was there as ``<path>.bak``, which ``load(path, backup=True)`` finds.
         retries : int
             How many times to try again, after 0.1 s, 0.2 s, 0.4 s and so on, where the system refuses.
+        progress : callable or bool, optional
+            Called with the bytes written and the bytes in all, None where nobody knows them yet; True
+            shows a bar, where tqdm is installed.
+
+        Returns
+        -------
+        SaveReport
+            Bytes, seconds, entities and path.
 
         Raises
         ------
@@ -62,42 +85,53 @@ class World(ecs.World):  # noqa: D101 - it has the docstring of its base
         >>> world = World(seed=1)
         >>> ids = world.spawn_batch(count=3)
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     world.save(Path(folder, "game.pecs"))
+        ...     report = world.save(Path(folder, "game.pecs"))
         ...     len(World.load(Path(folder, "game.pecs")))
         3
         """
-        if has_suffix(path, ".json"):
-            raise PluginNotFoundError(
-                f"expected a path for the binary format, found {shown(path)}",
-                suggestion="name it .pecs, or call save_binary to write binary under this name",
-            )
-        self.save_with(path, _BINARY, durable=durable, backup=backup, retries=retries)
+        return save_world(
+            self,
+            path,
+            for_path(path),
+            filter=filter,
+            durable=durable,
+            backup=backup,
+            retries=retries,
+            progress=progress,
+        )
 
-    def save_binary(self, path: Any, *, durable: bool = True, backup: bool = False, retries: int = 0) -> None:
+    def save_binary(self, path: Any, **options: Unpack[SaveOptions]) -> SaveReport:
         """Save in the binary format, to a path or to a file object; see `save`."""
-        self.save_with(path, _BINARY, durable=durable, backup=backup, retries=retries)
+        return save_world(self, path, BINARY, **options)
 
-    def save_with(
-        self,
-        path: Any,
-        plugin: PersistencePlugin,
-        *,
-        durable: bool = True,
-        backup: bool = False,
-        retries: int = 0,
-    ) -> None:
+    def save_json(self, path: Any, **options: Unpack[SaveOptions]) -> SaveReport:
+        """Save as JSON, to a path or to a file object; see `save` and `JsonPlugin`."""
+        return save_world(self, path, JSON, **options)
+
+    def save_with(self, path: Any, plugin: PersistencePlugin, **options: Unpack[SaveOptions]) -> SaveReport:
         """Save in the format of *plugin*, to a path or to a file object; see `save`.
 
-        A file object is written to as by `save_binary_stream`; the options are for paths.
+        A file object is written to as by `save_binary_stream`; ``durable``, ``backup`` and ``retries``
+        are for paths.
         """
-        _check_plugin(plugin)
-        if hasattr(path, "write"):
-            plugin.save(self, path)
-            return
-        encode = functools.partial(plugin.encode, without_transient(self.snapshot()))
-        replace_file(path, encode, durable=durable, backup=backup, retries=retries)
+        return save_world(self, path, plugin, **options)
 
-    def save_binary_stream(self, writer: Any) -> None:
+    def save_filtered(
+        self,
+        path: PathLike,
+        filter: PersistenceFilter | TableFilter,  # noqa: A002 - the word for it
+        **options: Unpack[WriteOptions],
+    ) -> SaveReport:
+        """Save what *filter* keeps; ``save(path, filter=filter)``."""
+        return save_world(self, path, for_path(path), filter=filter, **options)
+
+    def save_binary_stream(
+        self,
+        writer: Any,
+        *,
+        filter: PersistenceFilter | TableFilter | None = None,  # noqa: A002 - the word for it
+        progress: Progress | bool | None = None,
+    ) -> SaveReport:
         """Save in the binary format to anything with ``write``, such as a pipe or ``socket.makefile("wb")``.
 
         At most some 16 MiB are made at a time beyond the world itself; references need a table of all
@@ -114,32 +148,59 @@ class World(ecs.World):  # noqa: D101 - it has the docstring of its base
         --------
         >>> import io
         >>> pipe = io.BytesIO()
-        >>> World().save_binary_stream(pipe)
+        >>> World().save_binary_stream(pipe).bytes
+        264
         >>> _ = pipe.seek(0)
         >>> len(World.load_binary_stream(pipe))
         0
         """
-        _BINARY.save(self, writer)
+        return save_stream(self, writer, BINARY, filter=filter, progress=progress)
 
-    def to_bytes(self, plugin: PersistencePlugin | None = None) -> bytes:
+    def to_bytes(
+        self,
+        plugin: PersistencePlugin | None = None,
+        *,
+        filter: PersistenceFilter | TableFilter | None = None,  # noqa: A002 - the word for it
+    ) -> bytes:
         """Return the world in the format of *plugin*, by default the binary one. Equal worlds give equal bytes."""
+        snapshot = without_transient(self._snapshot())
+        if filter is not None:
+            snapshot = filtered(snapshot, filter)
         if plugin is None:
-            return joined(encode(without_transient(self._snapshot())))
-        _check_plugin(plugin)
-        return plugin.to_bytes(without_transient(self._snapshot()))
+            return joined(encode(snapshot))
+        check_plugin(plugin)
+        return plugin.to_bytes(snapshot)
 
     @classmethod
-    def load(cls, path: PathLike, *, backup: bool = False) -> Self:
+    def load(
+        cls,
+        path: PathLike,
+        *,
+        backup: bool = False,
+        filter: PersistenceFilter | TableFilter | None = None,  # noqa: A002 - the word for it
+        unknown: Unknown = "keep",
+        migrations: MigrationChain | Iterable[Migration] | None = None,
+        progress: Progress | bool | None = None,
+    ) -> Self:
         """Return the world that a file holds; the format is told from the content.
 
-        Component types that this program does not define are loaded from the file's own description,
-        and can be used by name.
+        Components of older versions are brought up to date by their migrations; see
+        `Component.migration`. The file stays as it is.
 
         Parameters
         ----------
         path : path
         backup : bool
             Where the file is missing or damaged, load ``<path>.bak`` instead, with a warning.
+        filter : PersistenceFilter, optional
+            What to load.
+        unknown : {"keep", "refuse", "drop"}
+            Components that this program does not define are used by name, by the file's own description
+            of them, or are an error, or are dropped with a warning.
+        migrations : MigrationChain, optional
+            Of the world, from the version in the file.
+        progress : callable or bool, optional
+            Called with the bytes read and the bytes in all; True shows a bar, where tqdm is installed.
 
         Raises
         ------
@@ -149,29 +210,49 @@ class World(ecs.World):  # noqa: D101 - it has the docstring of its base
             If it is not a save that this version reads whole and sound.
         ComponentDefinitionError
             If a component is defined here with other fields.
+        MigrationError
+            If an older version cannot be brought up to date.
         """
-        return cls._load(path, _BINARY, backup=backup)
+        return cls.from_snapshot(
+            load_snapshot(
+                path,
+                _ANY,
+                backup=backup,
+                filter=filter,
+                unknown=unknown,
+                migrations=migrations,
+                progress=progress,
+            )
+        )
 
     @classmethod
-    def load_binary(cls, path: Any, *, backup: bool = False) -> Self:
+    def load_binary(cls, path: Any, **options: Unpack[LoadOptions]) -> Self:
         """Return the world that a path or a file object holds in the binary format; see `load`."""
-        return cls._load(path, _BINARY, backup=backup)
+        return cls.from_snapshot(load_snapshot(path, BINARY, **options))
 
     @classmethod
-    def load_with(cls, path: Any, plugin: PersistencePlugin, *, backup: bool = False) -> Self:
+    def load_json(cls, path: Any, **options: Unpack[LoadOptions]) -> Self:
+        """Return the world that a path or a file object holds as JSON; see `load` and `JsonPlugin`."""
+        return cls.from_snapshot(load_snapshot(path, JSON, **options))
+
+    @classmethod
+    def load_with(cls, path: Any, plugin: PersistencePlugin, **options: Unpack[LoadOptions]) -> Self:
         """Return the world that a path or a file object holds in the format of *plugin*; see `load`."""
-        _check_plugin(plugin)
-        return cls._load(path, plugin, backup=backup)
+        check_plugin(plugin)
+        return cls.from_snapshot(load_snapshot(path, plugin, **options))
 
     @classmethod
-    def _load(cls, path: Any, plugin: PersistencePlugin, *, backup: bool) -> Self:
-        with within_memory(shown(path)):
-            if hasattr(path, "read"):
-                return cls.from_snapshot(plugin.decode_stream(path))
-            return cls.from_snapshot(_read(path, plugin, backup=backup))
+    def load_with_migrations(
+        cls,
+        path: PathLike,
+        migrations: MigrationChain | Iterable[Migration],
+        **options: Unpack[ReadOptions],
+    ) -> Self:
+        """Return the world that a file holds, brought up to date by *migrations*; see `load`."""
+        return cls.from_snapshot(load_snapshot(path, _ANY, migrations=migrations, **options))
 
     @classmethod
-    def load_binary_stream(cls, reader: Any) -> Self:
+    def load_binary_stream(cls, reader: Any, **options: Unpack[PrepareOptions]) -> Self:
         """Return the world that comes next from anything with ``readinto`` or ``read``; see `load`.
 
         Columns are read straight into the world. Of a save of version 2 not a byte more is taken than
@@ -179,17 +260,20 @@ class World(ecs.World):  # noqa: D101 - it has the docstring of its base
         the end of the stream and held in memory until its columns are made.
         """
         with within_memory("the stream"):
-            return cls.from_snapshot(_BINARY.decode_stream(reader, to_end=False))
+            snapshot = BINARY.decode_stream(reader, to_end=False)
+            return cls.from_snapshot(prepared(snapshot, "the stream", **options))
 
     @classmethod
-    def from_bytes(cls, data: Any, plugin: PersistencePlugin | None = None) -> Self:
-        """Return the world that the bytes-like *data* holds in the format of *plugin*; see `load`."""
+    def from_bytes(
+        cls, data: Any, plugin: PersistencePlugin | None = None, **options: Unpack[PrepareOptions]
+    ) -> Self:
+        """Return the world that the bytes-like *data* holds in the format of *plugin*, by default binary; see `load`."""
         if plugin is None:
-            plugin = _BINARY
+            plugin = BINARY
         else:
-            _check_plugin(plugin)
+            check_plugin(plugin)
         try:
-            snapshot = plugin.decode(data, "<bytes>")
+            snapshot = prepared(plugin.decode(data, "<bytes>"), "<bytes>", **options)
             if not snapshot.sound:
                 return cls.from_snapshot(snapshot)
             world = cls()
@@ -198,31 +282,37 @@ class World(ecs.World):  # noqa: D101 - it has the docstring of its base
             raise too_little_memory("<bytes>") from None
         return world
 
+    # Into a world that is there already
 
-def _read(path: PathLike, plugin: PersistencePlugin, *, backup: bool) -> Snapshot:
-    """Return the snapshot that a file holds, or with *backup* that of its backup, where the file is not sound."""
-    try:
-        return plugin.decode_file(path)
-    except PersistenceError as error:
-        # What is wrong with the program rather than with the file: its backup would not load either, or should not.
-        foreign = isinstance(error, UnsupportedVersionError) and error.what.startswith("component ")
-        if not backup or foreign or isinstance(error, ComponentError | PluginNotFoundError):
-            raise
-        try:
-            other = backup_of(path)
-            snapshot = plugin.decode_file(other)
-        except PersistenceError as second:
-            error.add_note(f"the backup does not help: {second}")
-            raise error from None
-        warnings.warn(f"loaded the backup {other}: {error}", stacklevel=4)
-        return snapshot
+    def restore(
+        self, source: Snapshot | PathLike, *, mode: Mode = "exact", **options: Unpack[LoadOptions]
+    ) -> NDArray[np.uint64]:
+        """Bring the entities of a snapshot, or of a file, into this world and return their ids, in its order.
 
+        A file is read and checked whole before the world is touched.
 
-def _check_plugin(plugin: Any) -> None:
-    if not isinstance(plugin, PersistencePlugin):
-        raise PluginNotFoundError(
-            f"expected a PersistencePlugin, found {shown(plugin)}", suggestion="pass BinaryPlugin()"
-        )
+        Parameters
+        ----------
+        source : Snapshot or path
+        mode : {"exact", "merge", "overwrite"}
+            *exact*: into an empty world, ids and all. *merge*: as new entities, which keep their
+            stable ids where those are free; references are remapped. *overwrite*: an entity whose
+            stable id is here takes on the snapshot's components (transient ones stay); others are new.
+        **options
+            As for `load`.
+        """
+        if isinstance(source, str | bytes | os.PathLike):
+            source = load_snapshot(source, _ANY, **options)
+        elif options:
+            raise PersistenceError(
+                f"expected {', '.join(options)} with a path, found {shown(source)}",
+                suggestion="these say how to load a file",
+            )
+        return super().restore(source, mode=mode)
+
+    def merge(self, source: Snapshot | PathLike, **options: Unpack[LoadOptions]) -> NDArray[np.uint64]:
+        """Add the entities of a snapshot, or of a file, as new ones and return their ids; see `restore`."""
+        return self.restore(source, mode="merge", **options)
 
 
 world_made_by(World)

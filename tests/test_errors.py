@@ -11,6 +11,8 @@ import pytest
 from pecs_np import errors
 from pecs_np.errors import (
     ComponentDefinitionError,
+    ComponentError,
+    ComponentVersionError,
     CorruptedDataError,
     EntityNotFoundError,
     PecsError,
@@ -23,14 +25,15 @@ from pecs_np.errors import (
 CLASSES = [v for v in vars(errors).values() if isinstance(v, type) and issubclass(v, PecsError)]
 
 EXAMPLES = [
-    *(cls("expected a, found b") for cls in CLASSES if cls is not UnsupportedVersionError),
+    *(cls("expected a, found b") for cls in CLASSES if not issubclass(cls, UnsupportedVersionError)),
     *(
         cls("expected a, found b", suggestion="try c")
         for cls in CLASSES
-        if cls is not UnsupportedVersionError
+        if not issubclass(cls, UnsupportedVersionError)
     ),
     PersistenceIOError("disk full", errno=errno.ENOSPC, filename="a.pecs", suggestion="make room"),
     UnsupportedVersionError(3, 2),
+    ComponentVersionError(3, 2, what="component 'Position'"),
     UnsupportedVersionError(3, 2, what="type 'Position'", suggestion="add a migration"),
 ]
 
@@ -69,6 +72,30 @@ def test_world_errors_and_persistence_errors_are_apart():
 def test_all_lists_every_error_class_in_order():
     assert {cls.__name__ for cls in CLASSES} <= set(errors.__all__)
     assert errors.__all__ == sorted(errors.__all__)
+
+
+def test_a_component_of_another_version_is_both_kinds_of_error():
+    assert issubclass(ComponentVersionError, ComponentError)
+    assert issubclass(ComponentVersionError, UnsupportedVersionError)
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_damage_is_told_from_what_is_wrong_with_the_program(cls):
+    if issubclass(cls, UnsupportedVersionError):
+        error = cls(2, 1)
+    else:
+        error = cls("expected a, found b")
+    damage = {"InvalidFormatError", "CorruptedDataError", "DanglingReferenceError"}
+    assert error.is_corruption == (cls.__name__ in damage)
+    assert error.is_recoverable == error.is_corruption
+
+
+@pytest.mark.parametrize(
+    ("code", "recoverable"),
+    [(errno.ENOSPC, True), (errno.EIO, True), (errno.ENOENT, False), (errno.EISDIR, False), (None, False)],
+)
+def test_what_the_system_refuses_for_a_while_is_recoverable(code, recoverable):
+    assert PersistenceIOError("expected a", errno=code).is_recoverable == recoverable
 
 
 def test_the_suggestion_ends_the_message():
@@ -123,6 +150,6 @@ def test_errors_survive_pickling_and_copying(error, travelled):
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda c: c.__name__)
 def test_notes_survive_pickling(cls):
-    error = cls(3, 2) if cls is UnsupportedVersionError else cls("expected a, found b")
+    error = cls(3, 2) if issubclass(cls, UnsupportedVersionError) else cls("expected a, found b")
     error.add_note("while loading world.pecs")
     assert pickle.loads(pickle.dumps(error)).__notes__ == ["while loading world.pecs"]

@@ -23,7 +23,6 @@ from pecs_np import (
     Limits,
     PersistenceError,
     PersistenceIOError,
-    PluginNotFoundError,
     UnsupportedVersionError,
     World,
     component,
@@ -362,12 +361,51 @@ def test_save_with_and_load_with_take_paths_and_files(world, tmp_path, plugin):
         assert_worlds_equal(World.load_binary(file), world)
 
 
-def test_binary_under_the_name_of_another_format_has_to_be_asked_for(world, tmp_path):
-    for name in ("a.json", "A.JSON", b"a.json"):
+def test_the_name_says_the_format_to_save_in_and_the_content_the_one_to_load(world, tmp_path):
+    for name in ("a.json", "A.JSON", b"b.json"):
         path = os.path.join(os.fsencode(tmp_path) if isinstance(name, bytes) else tmp_path, name)
-        with pytest.raises(PluginNotFoundError, match=r"name it \.pecs, or call save_binary"):
-            world.save(path)
-    assert os.listdir(tmp_path) == []
+        world.save(path)
+        with open(path, "rb") as file:
+            assert file.read(11) == b'{"version":'
+        assert_worlds_equal(World.load(path), world)
+        world.save_binary(path)
+        with open(path, "rb") as file:
+            assert file.read(4) == b"PECS"
+        assert_worlds_equal(World.load(path), world)
+    world.save_json(tmp_path / "c.pecs")
+    assert_worlds_equal(World.load(tmp_path / "c.pecs"), world)
+    assert_worlds_equal(World.load_json(tmp_path / "c.pecs"), world)
+    with pytest.raises(InvalidFormatError):
+        World.load_binary(tmp_path / "c.pecs")
+    with pytest.raises(InvalidFormatError):
+        World.load_json(tmp_path / "a.json")
+
+
+def test_a_file_is_loaded_whole_before_a_live_world_is_touched(world, tmp_path):
+    world.save(tmp_path / "a.pecs")
+    live = World(seed=77)
+    live.spawn_batch(count=3)
+    before = live.to_bytes()
+    data = (tmp_path / "a.pecs").read_bytes()
+    for damaged in (data[:-1], data[:-9] + b"?" + data[-8:], b"junk", data[: len(data) // 2]):
+        (tmp_path / "b.pecs").write_bytes(damaged)
+        for mode in ("merge", "overwrite", "exact"):
+            with pytest.raises(PersistenceError):
+                live.restore(tmp_path / "b.pecs", mode=mode)
+        with pytest.raises(PersistenceError):
+            live.merge(tmp_path / "b.pecs")
+        assert live.to_bytes() == before
+    ids = live.merge(tmp_path / "a.pecs")
+    assert len(live) == 3 + len(world)
+    assert len(ids) == len(world)
+    assert live.validate()
+    live.restore(tmp_path / "a.pecs", mode="overwrite")
+    assert len(live) == 3 + len(world)
+    empty = World()
+    empty.restore(str(tmp_path / "a.pecs"))
+    assert_worlds_equal(empty, world)
+    with pytest.raises(PersistenceError, match="expected filter with a path"):
+        empty.restore(world.snapshot(), mode="merge", filter=None)
 
 
 @pytest.mark.parametrize("path", [None, 5, 1.5, [], object(), "a\0b", "", b"\0"])
@@ -732,7 +770,8 @@ def test_a_save_that_need_not_be_durable_is_not_flushed(world, tmp_path, monkeyp
 
 def test_streams_carry_all_of_a_world(world):
     stream = io.BytesIO()
-    assert world.save_binary_stream(stream) is None
+    report = world.save_binary_stream(stream)
+    assert (report.bytes, report.entities, report.path) == (len(stream.getvalue()), 4, None)
     assert stream.getvalue() == world.to_bytes()
     stream.write(b"after")
     stream.seek(0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NoReturn, Self, cast
+from typing import Any, ClassVar, NoReturn, Self, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +14,13 @@ from pecs_np.ecs.arrays import Array
 from pecs_np.ecs.dtypes import MOST_BYTES, Field, Layout
 from pecs_np.ecs.entities import EntityId
 from pecs_np.ecs.portable import fields_from_schema, schema_of
-from pecs_np.ecs.registry import registered
+from pecs_np.ecs.registry import register_migration, registered
 from pecs_np.ecs.values import assemble, coerce, own_lists, private_copy
-from pecs_np.errors import ComponentDefinitionError, ComponentValueError, UnknownFieldError
+from pecs_np.errors import ComponentDefinitionError, ComponentValueError, MigrationError, UnknownFieldError
 
 __all__ = ["RESERVED", "Component", "ComponentType", "FieldAccess", "accessors", "component_type"]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 RESERVED = frozenset({"matrix", "from_array", "migration", "is_persistent"})
 # What a field takes without a further look, for the quick way to make one value.
@@ -293,6 +295,52 @@ class Component:
                 suggestion=f"build a column from fields: {cls._type.name}(x=…)",
             )
         return cls._wrap(array)
+
+    @classmethod
+    def migration(cls, version: int) -> Callable[[F], F]:
+        """Register a function as the step from *version* of this component to the next.
+
+        Loading an old save calls it with each column of that version, a structured array of shape (n,)
+        with the fields that the save describes; what it returns takes its place: a structured array, a
+        column of a component, or a mapping of field names to arrays, in which fields with a default may
+        be left out. Entity references are entity ids, here and there.
+
+        Parameters
+        ----------
+        version : int
+            That the function starts from.
+
+        Raises
+        ------
+        MigrationError
+            If the component has no later version, or the steps would not follow one another.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from pecs_np import component
+        >>> @component(version=2)
+        ... class Point:
+        ...     x: np.float32
+        ...     y: np.float32
+        ...     z: np.float32 = 0.0
+        >>> @Point.migration(1)
+        ... def add_height(old):
+        ...     return {"x": old["x"], "y": old["y"]}
+        """
+        type_ = component_type(cls)
+        if type(version) is not int or not 0 < version < type_.version:
+            raise MigrationError(
+                f"expected a version of {type_.name} from 1 to {type_.version - 1}, which is before"
+                f" {type_.version} as defined here, found {version!r}",
+                suggestion=f"raise the version of {type_.name} first: @component(version=…)",
+            )
+
+        def decorate(function: F) -> F:
+            register_migration(type_.name, version, function)
+            return function
+
+        return decorate
 
     @property
     def matrix(self) -> NDArray[Any]:

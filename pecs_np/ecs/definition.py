@@ -26,7 +26,7 @@ C = TypeVar("C")
 def component(cls: type[C], /) -> type[C]: ...
 @overload
 def component(
-    *, name: str | None = None, version: int = 1, transient: bool = False
+    *, name: str | None = None, version: int = 1, transient: bool = False, register: bool = True
 ) -> Callable[[type[C]], type[C]]: ...
 @dataclass_transform()
 def component(
@@ -36,6 +36,7 @@ def component(
     name: str | None = None,
     version: int = 1,
     transient: bool = False,
+    register: bool = True,
 ) -> Any:
     """Make an annotated class a component.
 
@@ -47,6 +48,8 @@ def component(
         Of the fields; raise it when they change.
     transient : bool
         Keep the type out of saves.
+    register : bool
+        Make it the component of that name in this process. Not so what a migration needs of the past.
 
     Raises
     ------
@@ -68,7 +71,12 @@ def component(
 
     def decorate(cls: type[Any]) -> type[Component]:
         return _define(
-            cls, str(getattr(cls, "__name__", "?")) if name is None else name, version, transient, scope
+            cls,
+            str(getattr(cls, "__name__", "?")) if name is None else name,
+            version,
+            transient,
+            scope,
+            register,
         )
 
     return decorate if cls is None else decorate(cls)
@@ -81,6 +89,7 @@ def make_component(
     version: int = 1,
     transient: bool = False,
     defaults: Mapping[str, Any] | None = None,
+    register: bool = True,
 ) -> type[Component]:
     """Define a component from a mapping of field names to annotations, as `component` does from a class.
 
@@ -98,11 +107,16 @@ def make_component(
             f"expected defaults of fields, found {shown(sorted(unknown))} for {name}"
         )
     body = {"__annotations__": dict(annotations), "__module__": __name__, **(defaults or {})}
-    return _define(type(name, (), body), name, version, transient, {})
+    return _define(type(name, (), body), name, version, transient, {}, register)
 
 
 def _define(
-    cls: type[Any], name: str, version: int, transient: bool, scope: Mapping[str, Any]
+    cls: type[Any],
+    name: str,
+    version: int,
+    transient: bool,
+    scope: Mapping[str, Any],
+    registering: bool,
 ) -> type[Component]:
     check_name(name, "the name of a component", ComponentDefinitionError)
     if not isinstance(cls, type):
@@ -145,11 +159,13 @@ def _define(
                     f"expected one value as the default of {name}.{f.name}, found a column"
                 )
     type_ = ComponentType(name, version, Layout(fields), transient, defaults)
-    _check_registered(type_)
+    if registering:
+        _check_registered(type_)
     built = _rebuilt(cls, type_, {n: w for n, h in hints.items() if (w := _wrapper(h))})
     type_._cls = built
     built._type = type_
-    register(name, built)
+    if registering:
+        register(name, built)
     return built
 
 

@@ -71,6 +71,12 @@ class SnapshotTable:
             {t.name: _own(self.columns[t.name].take(rows), t) for t in self.types},
         )
 
+    def get(self, type_: Any) -> Any:
+        """Return the column of a type, a class or a name, as a component of shape (rows,), or None."""
+        name = type_ if isinstance(type_, str) else component_type(type_).name
+        found = next((t for t in self.types if t.name == name), None)
+        return None if found is None else found.cls._wrap(self.columns[name])
+
     def keep(self, types: Any) -> SnapshotTable:
         """Return the table with only these types, given as classes or names, one or several."""
         if isinstance(types, str | type):
@@ -109,7 +115,8 @@ class SnapshotTable:
             raise WorldError("expected ids other than 0, which means 'no entity', found 0")
 
 
-TableFilter = Callable[[SnapshotTable], SnapshotTable | None]
+# A mask is a bool, or an array of bools of shape (rows,).
+TableFilter = Callable[[SnapshotTable], "SnapshotTable | Iterable[SnapshotTable] | Array | bool | None"]
 
 
 @dataclass(slots=True, eq=False)
@@ -189,19 +196,19 @@ class Snapshot:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def filtered(self, keep: TableFilter) -> Snapshot:
-        """Return a snapshot of what *keep* returns for each table; None drops the table.
+        """Return a snapshot of what *keep* returns for each table.
 
-        Entities that then have the same types share a table.
+        That is a table, several, None, or a mask of the rows. Entities that then have the same types
+        share a table.
         """
         if not callable(keep):
-            raise WorldError(f"expected a function from SnapshotTable to SnapshotTable, found {keep!r:.80}")
-        tables = []
+            raise WorldError(
+                f"expected a filter, or a function of a SnapshotTable, found {keep!r:.80}",
+                suggestion="filter=WhitelistFilter(Position), or filter=lambda table: …",
+            )
+        tables: list[SnapshotTable] = []
         for table in self.tables:
-            kept = keep(replace(table))
-            if kept is not None and not isinstance(kept, SnapshotTable):
-                raise WorldError(f"expected a SnapshotTable or None from the filter, found {shown(kept)}")
-            if kept is not None:
-                tables.append(kept)
+            tables += _kept(table, keep(replace(table)))
         return self.with_tables(tables)
 
     def with_tables(self, tables: Iterable[SnapshotTable], *, sound: bool = False) -> Snapshot:
@@ -229,6 +236,24 @@ class Snapshot:
         metadata = copy.deepcopy(self.metadata)
         tables = tuple(map(own, self.tables))
         return replace(self, tables=tables, resources=resources, metadata=metadata, cache={})
+
+
+def _kept(table: SnapshotTable, answer: Any) -> list[SnapshotTable]:
+    """Return the tables that the *answer* of a filter for *table* stands for."""
+    if answer is None:
+        return []
+    if isinstance(answer, SnapshotTable):
+        return [answer]
+    if isinstance(answer, list | tuple) and all(isinstance(part, SnapshotTable) for part in answer):
+        return list(answer)
+    mask = np.asarray(answer)
+    if mask.dtype != bool or mask.shape not in ((), (table.rows,)):
+        raise WorldError(
+            f"expected a SnapshotTable, a mask of {table.rows} bools or None from the filter, found {shown(answer)}"
+        )
+    if mask.all():
+        return [table]
+    return [table.take(mask)] if mask.any() else []
 
 
 def _joined(parts: list[SnapshotTable]) -> SnapshotTable:

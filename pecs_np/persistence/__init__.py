@@ -4,15 +4,43 @@ from pecs_np.persistence.binary.header import FormatFlags
 from pecs_np.persistence.binary.plugin import BinaryPlugin
 from pecs_np.persistence.binary.save import Save, SaveTable
 from pecs_np.persistence.compression import CompressionType
+from pecs_np.persistence.drafts import WorldDraft
+from pecs_np.persistence.filters import (
+    BlacklistFilter,
+    CompositeFilter,
+    EntityRow,
+    NoTransientFilter,
+    PersistenceFilter,
+    WhitelistFilter,
+)
+from pecs_np.persistence.json.plugin import JsonPlugin
 from pecs_np.persistence.limits import Limits
+from pecs_np.persistence.manager import PersistenceManager
+from pecs_np.persistence.migrations import Migration, MigrationChain, MigrationPlan
 from pecs_np.persistence.plugins import PersistencePlugin
+from pecs_np.persistence.reporting import SaveReport
+from pecs_np.persistence.resolving import resolve_types
 
 __all__ = [
     "BinaryPlugin",
+    "BlacklistFilter",
+    "CompositeFilter",
     "CompressionType",
+    "EntityRow",
     "FormatFlags",
+    "JsonPlugin",
     "Limits",
+    "Migration",
+    "MigrationChain",
+    "MigrationPlan",
+    "NoTransientFilter",
+    "PersistenceFilter",
+    "PersistenceManager",
     "PersistencePlugin",
     "Save",
+    "SaveReport",
     "SaveTable",
+    "WhitelistFilter",
+    "WorldDraft",
+    "resolve_types",
 ]

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn, Self
 
-from pecs_np.errors import PecsError, PersistenceError, PersistenceIOError
+from pecs_np.errors import PecsError, PersistenceError, PersistenceIOError, is_lasting
 from pecs_np.messages import shown
 
 __all__ = [
@@ -38,13 +38,10 @@ PathLike = str | os.PathLike[str]
 
 # Linux reads and writes at most 2 GiB - 4 KiB in one call.
 _MOST_AT_ONCE = 1 << 30
+_WATCHED_AT_ONCE = 4 << 20
 _COPIED = _WORTH_ALLOCATING = 1 << 20
 _FIRST_PAUSE = 0.1
 _FLAGS = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-# What trying again does not change.
-_LASTING = frozenset(
-    {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EROFS, errno.ELOOP, errno.EINVAL}
-)
 
 
 def _fsync(descriptor: int) -> None:
@@ -141,11 +138,14 @@ class InputFile:
     size : int or None
         None for what has no size, such as a pipe.
     descriptor : int
+    watch : callable or None
+        Called with each number of bytes that were read.
     """
 
     descriptor = -1
 
     def __init__(self, path: PathLike) -> None:
+        self.watch: Callable[[int], object] | None = None
         with reporting("opening", path):
             self.name = printable(os.fsdecode(path))
             self.descriptor = system.open(path, os.O_RDONLY | _FLAGS)
@@ -157,6 +157,11 @@ class InputFile:
                 self.close()
                 raise
         self.size = status.st_size if stat.S_ISREG(status.st_mode) else None
+
+    @classmethod
+    def of(cls, file: PathLike | InputFile) -> InputFile:
+        """Return *file*, opened if it is a path."""
+        return file if isinstance(file, InputFile) else cls(file)
 
     def __enter__(self) -> Self:
         return self
@@ -187,8 +192,9 @@ class InputFile:
             If the system refuses, or the file has become shorter.
         """
         with reporting("reading", self.name):
+            most = _MOST_AT_ONCE if self.watch is None else _WATCHED_AT_ONCE
             while view:
-                count = system.read_at(self.descriptor, view[:_MOST_AT_ONCE], offset)
+                count = system.read_at(self.descriptor, view[:most], offset)
                 if not count:
                     raise PersistenceIOError(
                         f"expected {self.size} bytes, found the end at byte {offset} of {self.name}",
@@ -198,21 +204,30 @@ class InputFile:
                     )
                 offset += count
                 view = view[count:]
+                if self.watch is not None:
+                    self.watch(count)
 
     def read(self, size: int) -> bytes:
         """Return up to *size* bytes of a file without a size, none at its end."""
         with reporting("reading", self.name):
-            return system.read(self.descriptor, size)
+            data = system.read(self.descriptor, size)
+        if self.watch is not None:
+            self.watch(len(data))
+        return data
+
+    def read_whole(self) -> bytes | bytearray:
+        """Return all that the file holds."""
+        if self.size is None:
+            return b"".join(iter(lambda: self.read(1 << 20), b""))
+        data = bytearray(self.size)
+        self.read_into(memoryview(data), 0)
+        return data
 
 
 def read_file(path: PathLike) -> bytes | bytearray:
     """Return the content of a file."""
     with InputFile(path) as file:
-        if file.size is None:
-            return b"".join(iter(lambda: file.read(1 << 20), b""))
-        data = bytearray(file.size)
-        file.read_into(memoryview(data), 0)
-        return data
+        return file.read_whole()
 
 
 def replace_file(
@@ -277,7 +292,7 @@ def _attempt(save: Callable[[], None], retries: int) -> None:
         try:
             return save()
         except OSError as error:
-            if error.errno is None or error.errno in _LASTING:
+            if is_lasting(error.errno):
                 raise
             system.sleep(_FIRST_PAUSE * 2**attempt)
     return save()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import operator
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any, Protocol
@@ -13,10 +12,21 @@ from pecs_np.ecs.snapshot import Snapshot
 from pecs_np.ecs.world import World
 from pecs_np.errors import InvalidFormatError, PersistenceError, PersistenceIOError
 from pecs_np.messages import shown
-from pecs_np.persistence.files import PathLike, read_file
-from pecs_np.persistence.filters import without_transient
+from pecs_np.persistence.files import InputFile, PathLike, replace_file
+from pecs_np.persistence.filters import filtered, without_transient
+from pecs_np.persistence.migrations import brought_up_to_date
+from pecs_np.persistence.reporting import Progress, Tracked, Watch, watching
 
-__all__ = ["PersistencePlugin", "Reader", "Writer", "bytes_from", "name_of", "world_made_by"]
+__all__ = [
+    "PersistencePlugin",
+    "Reader",
+    "Writer",
+    "bytes_from",
+    "name_of",
+    "persistent",
+    "world_made_by",
+    "write_stream",
+]
 
 
 class Writer(Protocol):
@@ -36,22 +46,51 @@ class Reader(Protocol):
 
 
 class PersistencePlugin(ABC):
-    """A format for whole worlds.
+    """A way to save whole worlds.
 
-    A format is two functions of snapshots, `encode` and `decode`; saving and loading worlds, files and
-    transient components follow from them.
+    Implement one of three pairs; all else follows: files and streams, filters, backups, migrations, progress.
+
+    - `encode` and `decode`, functions of snapshots, are best: whole columns to bytes and back.
+    - `save` and `load` take a world to a writer and give one back from a reader.
+    - `save_snapshot` and `load_snapshot` are for what is no format of bytes, such as a database; a path
+      is then whatever names a save there.
+
+    `pecs_np.testing.PluginContract` is the test suite that every plugin passes.
+
+    Attributes
+    ----------
+    suffixes : tuple of str
+        Of the files that a `PersistenceManager` saves in this format, in lower case, such as ``(".json",)``.
     """
 
-    @abstractmethod
+    suffixes: tuple[str, ...] = ()
+
+    @property
+    def has_bytes(self) -> bool:
+        """Whether it is a format for files and streams, and not a place of its own."""
+        return type(self).load_snapshot is PersistencePlugin.load_snapshot
+
     def encode(self, snapshot: Snapshot) -> Iterable[Any]:
         """Return *snapshot*, which has no transient types, as bytes-like buffers to write in order.
 
         What cannot be saved raises here, before the first buffer is written anywhere.
         """
+        if type(self).save is PersistencePlugin.save:
+            raise self._no_bytes()
+        writer = io.BytesIO()
+        self.save(world_made_by().from_snapshot(snapshot.copy()), writer)
+        return [writer.getbuffer()]
 
-    @abstractmethod
     def decode(self, data: Any, name: str) -> Snapshot:
-        """Return the snapshot that the bytes-like *data* holds; *name* stands for it in messages."""
+        """Return the snapshot that the bytes-like *data* holds; *name* stands for it in messages.
+
+        Types are those that `resolve_types` gives for the types that the save describes.
+        """
+        if type(self).load is PersistencePlugin.load:
+            raise self._no_bytes()
+        reader = io.BytesIO(data)
+        reader.name = name
+        return self.load(reader).snapshot(copy=True)
 
     def encode_stream(self, snapshot: Snapshot) -> Iterable[Any]:
         """Return the same buffers as `encode`, of which few should be in memory at a time."""
@@ -61,13 +100,50 @@ class PersistencePlugin(ABC):
         """Return *snapshot*, which has no transient types, as one piece."""
         return b"".join(self.encode(snapshot))
 
-    def decode_file(self, path: PathLike) -> Snapshot:
-        """Return the snapshot that the file *path* holds."""
-        return self.decode(read_file(path), os.fsdecode(path))
+    def decode_file(self, file: PathLike | InputFile) -> Snapshot:
+        """Return the snapshot that a file holds."""
+        with InputFile.of(file) as opened:
+            return self.decode(opened.read_whole(), opened.name)
 
     def decode_stream(self, reader: Reader) -> Snapshot:
         """Return the snapshot that *reader* gives, which is read to its end."""
         return self.decode(*_read_stream(reader))
+
+    def save_snapshot(
+        self,
+        snapshot: Snapshot,
+        path: Any,
+        *,
+        durable: bool = True,
+        backup: bool = False,
+        retries: int = 0,
+        progress: Progress | bool | None = None,
+    ) -> int:
+        """Save *snapshot*, which has no transient types, under *path*, and return how many bytes that took.
+
+        All of it is saved or nothing. The options are those of `World.save`.
+        """
+        first = [self.encode(snapshot)]
+        total: int | None = getattr(first[0], "size", None)
+        written = Tracked((), None)
+        with watching(progress, total, "saving") as watch:
+
+            def buffers() -> Tracked:
+                nonlocal written
+                written = Tracked(first.pop() if first else self.encode(snapshot), watch)
+                return written
+
+            replace_file(path, buffers, durable=durable, backup=backup, retries=retries)
+        return written.done
+
+    def load_snapshot(self, path: Any, *, progress: Progress | bool | None = None) -> Snapshot:
+        """Return the snapshot that was saved under *path*."""
+        with InputFile(path) as file, watching(progress, file.size, "loading") as file.watch:
+            return self.decode_file(file)
+
+    def recognises(self, start: bytes) -> bool:  # noqa: ARG002 - for subclasses
+        """Tell whether a file that begins with *start*, up to 64 bytes, is of this format."""
+        return False
 
     @abstractmethod
     def format_name(self) -> str:
@@ -89,10 +165,7 @@ class PersistencePlugin(ABC):
         PersistenceIOError
             If the writer fails.
         """
-        if not isinstance(world, World):
-            raise PersistenceError(f"expected a World, found {shown(world)}")
-        for buffer in self.encode_stream(without_transient(world.snapshot())):
-            _write_whole(writer, memoryview(buffer).cast("B"))
+        write_stream(self, persistent(world), writer)
 
     def load(self, reader: Reader) -> World:
         """Return the world that *reader* gives, which is read to its end.
@@ -102,7 +175,36 @@ class PersistencePlugin(ABC):
         PersistenceIOError
             If the reader fails.
         """
-        return world_made_by().from_snapshot(self.decode_stream(reader))
+        return world_made_by().from_snapshot(brought_up_to_date(self.decode_stream(reader), name_of(reader)))
+
+    def _no_bytes(self) -> PersistenceError:
+        return PersistenceError(
+            f"the format {self.format_name()!r} has no bytes of its own: it saves to and loads from paths",
+            suggestion="call world.save_with(path, plugin) and World.load_with(path, plugin)",
+        )
+
+
+def persistent(world: World, filter_: Any = None) -> Snapshot:
+    """Return what of *world* is saved: all but the transient, and of that what *filter_* keeps."""
+    if not isinstance(world, World):
+        raise PersistenceError(f"expected a World, found {shown(world)}")
+    return filtered(without_transient(world.snapshot()), filter_)
+
+
+def write_stream(
+    plugin: PersistencePlugin, snapshot: Snapshot, writer: Writer, watch: Watch | None = None
+) -> int:
+    """Write *snapshot* to *writer* in the format of *plugin*, and return how many bytes that took.
+
+    Raises
+    ------
+    PersistenceIOError
+        If the writer fails.
+    """
+    buffers = Tracked(plugin.encode_stream(snapshot), watch)
+    for view in buffers:
+        _write_whole(writer, view)
+    return buffers.done
 
 
 def _write_whole(writer: Writer, view: memoryview) -> None:

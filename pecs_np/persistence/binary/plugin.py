@@ -11,7 +11,7 @@ from pecs_np.messages import shown
 from pecs_np.persistence.binary import column_reader, column_writer, record_reader, record_writer
 from pecs_np.persistence.binary.blocks import Budget, Expanded, joined
 from pecs_np.persistence.binary.framing import VERSION
-from pecs_np.persistence.binary.header import VERSIONS, read_header
+from pecs_np.persistence.binary.header import MAGIC, VERSIONS, read_header
 from pecs_np.persistence.binary.sources import BytesSource, FileSource, Source, StreamSource
 from pecs_np.persistence.compression import CompressionType, Packing, usable_cores
 from pecs_np.persistence.files import InputFile, PathLike
@@ -68,6 +68,8 @@ class BinaryPlugin(PersistencePlugin):
     >>> file.getvalue().hex(" ", 4)
     '50454353 01000000 00000000 00000000 00000000 00000000 7794eba4 22e88e5d'
     """
+
+    suffixes = (".pecs",)
 
     def __init__(
         self,
@@ -138,14 +140,16 @@ class BinaryPlugin(PersistencePlugin):
         """Return the snapshot that *data* holds, every sum checked."""
         return self._decode(BytesSource(data, name))
 
-    def decode_file(self, path: PathLike) -> Snapshot:
-        """Return the snapshot that the file *path* holds, read straight into columns."""
-        with InputFile(path) as file:
-            return (
-                self.decode_stream(file)
-                if file.size is None
-                else self._decode(FileSource(file, self._threads))
-            )
+    def decode_file(self, file: PathLike | InputFile) -> Snapshot:
+        """Return the snapshot that a file holds, read straight into columns."""
+        with InputFile.of(file) as opened:
+            if opened.size is None:
+                return self.decode_stream(opened)
+            return self._decode(FileSource(opened, self._threads))
+
+    def recognises(self, start: bytes) -> bool:
+        """Tell whether the first bytes of a file are the magic ones."""
+        return start.startswith(MAGIC)
 
     def decode_stream(self, reader: Any, *, to_end: bool = True) -> Snapshot:
         """Return the snapshot that *reader* gives, read straight into columns.
