@@ -81,10 +81,7 @@ def test_a_component_of_another_version_is_both_kinds_of_error():
 
 @pytest.mark.parametrize("cls", CLASSES)
 def test_damage_is_told_from_what_is_wrong_with_the_program(cls):
-    if issubclass(cls, UnsupportedVersionError):
-        error = cls(2, 1)
-    else:
-        error = cls("expected a, found b")
+    error = cls(2, 1) if issubclass(cls, UnsupportedVersionError) else cls("expected a, found b")
     damage = {"InvalidFormatError", "CorruptedDataError", "DanglingReferenceError"}
     assert error.is_corruption == (cls.__name__ in damage)
     assert error.is_recoverable == error.is_corruption

@@ -231,9 +231,7 @@ def test_steps_are_checked_when_they_are_registered(define):
     def one(old):
         return old
 
-    with pytest.raises(
-        MigrationError, match="one from version 2 of MovedSteps next|version 2 of MovedSteps next"
-    ):
+    with pytest.raises(MigrationError, match="from version 2 of MovedSteps next"):
         new.migration(3)(lambda old: old)
     with pytest.raises(MigrationError, match="expected one migration from version 1 of MovedSteps, found"):
         new.migration(1)(lambda old: old)
@@ -278,7 +276,7 @@ def test_a_save_newer_than_the_program_is_refused_naming_both_versions(define):
         pecs_np.unregister("MovedBack")
         define("MovedBack", {"x": np.int8}, version=2)
         with pytest.raises(
-            ComponentVersionError, match="expected version 2 of component 'MovedBack'.*found version 3"
+            ComponentVersionError, match=r"expected version 2 of component .*MovedBack.*found version 3"
         ):
             World.from_bytes(data, plugin)
         pecs_np.unregister("MovedBack")
@@ -487,7 +485,7 @@ def test_a_plan_raises_where_loading_would(define, tmp_path):
     define("PlannedLost", {"x": np.int8}, version=2)
     with pytest.raises(ComponentVersionError):
         MigrationChain().plan(snapshot)
-    with pytest.raises(MigrationError, match="pecs_np.open"):
+    with pytest.raises(MigrationError, match=r"pecs_np\.open"):
         MigrationChain().plan("a.pecs")
 
 
