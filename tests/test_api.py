@@ -79,6 +79,7 @@ FLOORS = [
         "persistence.json.documents",
         "persistence.json.entities",
         "persistence.json.members",
+        "persistence.json.scanning",
         "persistence.json.reader",
         "persistence.json.plugin",
         "persistence.saving",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -92,7 +95,7 @@ def _digits(limbs: list[Array]) -> NDArray[np.uint8]:
     return _THREES.take(threes, axis=0).reshape(len(threes), 9 * len(limbs))
 
 
-def from_decimals(texts: list[str]) -> tuple[Array, int | None]:
+def from_decimals(texts: Sequence[str] | Sequence[bytes]) -> tuple[Array, int | None]:
     """Return decimal numbers as ids, shape (n,) of u128, and the place of the first text that is none, or None.
 
     Examples
@@ -106,10 +109,12 @@ def from_decimals(texts: list[str]) -> tuple[Array, int | None]:
         return np.empty(0, STABLE_ID), None
     widths = set(map(len, texts))
     width = max(widths)
-    joined = "".join(texts if len(widths) == 1 else [text.zfill(width) for text in texts])
+    some: Any = texts
+    joined = some[0][:0].join(some if len(widths) == 1 else [text.zfill(width) for text in some])
     if not joined.isascii() or min(widths) < 1 or width > MOST_DIGITS:
         return np.empty(0, STABLE_ID), _first_odd(texts)
-    digits = np.frombuffer(joined.encode(), BYTE).reshape(len(texts), width) - _ZERO
+    data = joined.encode() if isinstance(joined, str) else joined
+    digits = np.frombuffer(data, BYTE).reshape(len(texts), width) - _ZERO
     if digits.max() > 9:
         return np.empty(0, STABLE_ID), _first_odd(texts)
     close = _close_ids(digits, joined[: max(width - 18, 0)])
@@ -119,12 +124,12 @@ def from_decimals(texts: list[str]) -> tuple[Array, int | None]:
     return ids, int(beyond.argmax()) if beyond.any() else None
 
 
-def _first_odd(texts: list[str]) -> int:
+def _first_odd(texts: Sequence[Any]) -> int:
     odd = (i for i, t in enumerate(texts) if not (t.isascii() and t.isdigit() and len(t) <= MOST_DIGITS))
     return next(odd)
 
 
-def _close_ids(digits: NDArray[np.uint8], prefix: str) -> Array | None:
+def _close_ids(digits: NDArray[np.uint8], prefix: str | bytes) -> Array | None:
     """Return the ids whose decimals begin alike but for the last 18 digits, else None."""
     if not (digits[:, : len(prefix)] == digits[0, : len(prefix)]).all():
         return None

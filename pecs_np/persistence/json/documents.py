@@ -1,8 +1,9 @@
-"""The text of a document, parsed a few thousand entities at a time where it can be cut between them.
+"""The text of a document, cut between entities so that few are parsed at a time.
 
-Python objects of a parsed document take some ten times as much memory as the text, columns a tenth of
-it. So the list of entities is cut where an object ends and one that begins with an id follows. A cut at
-a wrong place leaves brackets open on either side, so that each part parses, or the text is parsed whole.
+The Python objects of a parsed document take several times the memory of its text, its columns a tenth.
+So the list of entities is cut where an object ends and one that begins with an id follows. A cut at a
+wrong place leaves brackets open on either side: either every text between the cuts is JSON, or the document
+is to be parsed whole. It is, too, where anything is wrong with it, to say what and where.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _PLACE = ["entities of pecs_np"]
 
 
 class Document:
-    """A JSON document: its members but for the entities, and these in parts.
+    """A JSON document: its members but for the entities, and these, parsed or as `texts`.
 
     Parameters
     ----------
@@ -44,6 +45,9 @@ class Document:
     ----------
     members : dict
         All but the entities.
+    name : str
+    size : int
+        Bytes of the text.
 
     Raises
     ------
@@ -65,48 +69,62 @@ class Document:
         self.name = name
         self.size = len(text)
         self._text = memoryview(text)[len(_BOM) :] if text.startswith(_BOM) else memoryview(text)
-        cut = self._cut() if len(text) > _PART else None
+        self._entities: list[Any] | None = None
+        self._bounds: list[tuple[int, int]] = []
+        cut = self._cut()
         if cut is None:
-            self.members = self._object(self._parsed(self._text))
-            # Where parts of the entities begin and end in the text; without any they are all here.
-            self._bounds: list[tuple[int, int]] = []
-            self._entities = self.members.pop("entities", None)
-            if not isinstance(self._entities, list):
-                found = "none" if self._entities is None else as_json(self._entities)
-                raise InvalidFormatError(f"expected a list 'entities', found {found} in {name}")
+            self.parse()
         else:
             self.members, self._bounds = cut
-        self._check_version()
+            self._check_version()
 
-    def parts(self) -> Iterator[list[Any]]:
-        """Yield the entities, parsed, some thousands at a time.
+    @property
+    def is_cut(self) -> bool:
+        """Whether the entities come as texts."""
+        return self._entities is None
+
+    def parse(self) -> None:
+        """Parse the text whole, so that what is wrong with it has its place."""
+        try:
+            document = orjson.loads(self._text)
+        except orjson.JSONDecodeError as error:
+            raise InvalidFormatError(
+                f"expected JSON, found {error.msg} at line {error.lineno}, column {error.colno} of {self.name}"
+            ) from None
+        if not isinstance(document, dict):
+            raise InvalidFormatError(f"expected an object, found {as_json(document)} in {self.name}")
+        self.members = document
+        self._check_version()
+        entities = document.pop("entities", None)
+        if not isinstance(entities, list):
+            found = "none" if entities is None else as_json(entities)
+            raise InvalidFormatError(f"expected a list 'entities', found {found} in {self.name}")
+        self._entities = entities
+
+    def texts(self) -> Iterator[bytes]:
+        """Yield the texts between which the list of entities is cut, about a MiB each."""
+        for start, stop in self._bounds:
+            yield bytes(self._text[start:stop])
+
+    @property
+    def entities(self) -> list[Any]:
+        """The entities of a text that was parsed whole."""
+        return self._entities or []
+
+    @staticmethod
+    def parsed(text: bytes) -> list[Any]:
+        """Return the entities of one of the `texts`.
 
         Raises
         ------
         InvalidFormatError
-            If they are not JSON.
+            If it is no text of whole entities.
         """
-        if not self._bounds:
-            yield self._entities or []
-            return
-        done = 0
-        for start, stop in self._bounds:
-            part = self._part(start, stop)
-            if part is None:
-                # No cut between entities: a text that begins like one, or an error in the text.
-                document = self._object(self._parsed(self._text))
-                yield document["entities"][done:]
-                return
-            done += len(part)
-            yield part
-
-    def entity(self, number: int) -> Any:
-        """Return one entity, parsed again: for messages."""
-        for part in self.parts():
-            if number < len(part):
-                return part[number]
-            number -= len(part)
-        raise IndexError(number)
+        try:
+            entities: list[Any] = orjson.loads(b"[%b]" % text)
+        except orjson.JSONDecodeError as error:
+            raise InvalidFormatError(f"expected entities, found {error.msg}") from None
+        return entities
 
     def _cut(self) -> tuple[dict[str, Any], list[tuple[int, int]]] | None:
         """Return the members but for the entities, and the bounds of parts of these, or None."""
@@ -135,26 +153,6 @@ class Document:
             comma = _COMMA.search(text, stop, end)
             start = end if comma is None else comma.end()
         return members, bounds
-
-    def _part(self, start: int, stop: int) -> list[Any] | None:
-        try:
-            part: list[Any] = orjson.loads(b"".join((b"[", self._text[start:stop], b"]")))
-        except orjson.JSONDecodeError:
-            return None
-        return part
-
-    def _parsed(self, text: Any) -> Any:
-        try:
-            return orjson.loads(text)
-        except orjson.JSONDecodeError as error:
-            raise InvalidFormatError(
-                f"expected JSON, found {error.msg} at line {error.lineno}, column {error.colno} of {self.name}"
-            ) from None
-
-    def _object(self, document: Any) -> dict[str, Any]:
-        if not isinstance(document, dict):
-            raise InvalidFormatError(f"expected an object, found {as_json(document)} in {self.name}")
-        return document
 
     def _check_version(self) -> None:
         version = self.members.get("version")

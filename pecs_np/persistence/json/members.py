@@ -18,7 +18,7 @@ from pecs_np.errors import InvalidFormatError
 from pecs_np.messages import shown
 from pecs_np.persistence.json.values import Where, read_values
 
-__all__ = ["file_dtype", "read_column"]
+__all__ = ["file_dtype", "read_column", "read_structs"]
 
 _NO_DEFAULTS: Mapping[str, Any] = {}
 
@@ -54,7 +54,8 @@ def read_column(rows: list[Any], type_: ComponentType, where: Where) -> Array:
     return column
 
 
-def _structs(rows: list[Any], fields: tuple[Field, ...], where: Where) -> list[Array]:
+def read_structs(rows: list[Any], fields: tuple[Field, ...], where: Where) -> list[Array]:
+    """Return an array for each of the fields of structs, which have no defaults."""
     return _members(rows, fields, _NO_DEFAULTS, where)
 
 
@@ -70,7 +71,7 @@ def _members(
             columns.append(_completed(rows, f, defaults, where))
             whole = False
         else:
-            columns.append(read_values(values, f, _structs, _member(where, f)))
+            columns.append(read_values(values, f, read_structs, _member(where, f)))
     if not whole or not set(map(len, rows)) <= {len(fields)}:
         names = {f.name for f in fields}
         for i, row in enumerate(rows):
@@ -95,7 +96,7 @@ def _completed(rows: list[Any], f: Field, defaults: Mapping[str, Any], where: Wh
         )
     member = _member(where, f)
     values = read_values(
-        [rows[i][f.name] for i in given], f, _structs, lambda i, suffix="": member(given[i], suffix)
+        [rows[i][f.name] for i in given], f, read_structs, lambda i, suffix="": member(given[i], suffix)
     )
     default = _default(f, defaults[f.name])
     column: Array = np.empty((len(rows), *values.shape[1:]), values.dtype)

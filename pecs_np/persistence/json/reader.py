@@ -23,6 +23,7 @@ from pecs_np.errors import (
     DanglingReferenceError,
     InvalidFormatError,
     LimitExceededError,
+    PersistenceError,
 )
 from pecs_np.persistence.binary.columns import check_entity_count
 from pecs_np.persistence.json.decimals import from_hex
@@ -30,6 +31,7 @@ from pecs_np.persistence.json.document_types import DocumentTypes
 from pecs_np.persistence.json.documents import Document
 from pecs_np.persistence.json.entities import Group, grouped
 from pecs_np.persistence.json.members import read_column
+from pecs_np.persistence.json.scanning import scan
 from pecs_np.persistence.json.values import Where, as_json, bad_value, read_ids
 from pecs_np.persistence.limits import Limits
 from pecs_np.persistence.plugins import bytes_from
@@ -47,6 +49,14 @@ def decode(data: Any, name: str, limits: Limits) -> Snapshot:
         One of its kinds, whatever the bytes are.
     """
     document = Document(bytes_from(data, name), name, limits)
+    if document.is_cut:
+        try:
+            return _Reader(document, limits).snapshot()
+        except LimitExceededError:
+            raise
+        except PersistenceError:
+            # Wrong, or cut at a wrong place: whole, it says which, and where.
+            document.parse()
     return _Reader(document, limits).snapshot()
 
 
@@ -72,8 +82,11 @@ class _Reader:
     def snapshot(self) -> Snapshot:
         members, name = self._document.members, self._document.name
         world = read_world(members.get("world", {}), name)
-        for part in self._document.parts():
-            self._add(part)
+        if self._document.is_cut:
+            for text in self._document.texts():
+                self._add_text(text)
+        else:
+            self._add(self._document.entities)
         count = members.get("entity_count", self._count)
         if type(count) is not int or count != self._count:
             raise InvalidFormatError(
@@ -113,15 +126,35 @@ class _Reader:
                 ids = _stable_ids(entities, where)
             types = self._types_of(group, where)
             columns = self._columns(group, types, where)
-            table = self._tables.get(group.names)
-            if table is None:
-                table = self._tables[group.names] = _Table(types)
-                self._check_sections()
-            table.ids.append(ids if isinstance(group.rows, range) else ids.take(group.rows))
-            table.numbers.append(np.asarray(group.rows) + first)
-            for type_, column in zip(types, columns, strict=True):
-                table.columns[type_.name].append(column)
+            rows = np.asarray(group.rows)
+            self._append(types, ids.take(rows), rows + first, columns)
         self._count += len(entities)
+
+    def _add_text(self, text: bytes) -> None:
+        """Add a part of the entities that is still text."""
+        size = self._bytes
+        scanned = scan(text, self._types, self._allow)
+        if scanned is None:
+            self._bytes = size
+            self._add(self._document.parsed(text))
+            return
+        numbers = np.arange(self._count, self._count + len(scanned.ids))
+        self._append(scanned.types, scanned.ids, numbers, scanned.columns)
+        self._count += len(numbers)
+
+    def _append(
+        self, types: tuple[ComponentType, ...], ids: Array, numbers: Array, columns: list[Array]
+    ) -> None:
+        """Append rows to the table of *types*; *numbers* are those of the entities in the document."""
+        names = tuple([t.name for t in types])
+        table = self._tables.get(names)
+        if table is None:
+            table = self._tables[names] = _Table(types)
+            self._check_sections()
+        table.ids.append(ids)
+        table.numbers.append(numbers)
+        for name, column in zip(names, columns, strict=True):
+            table.columns[name].append(column)
 
     def _types_of(self, group: Group, where: Where) -> tuple[ComponentType, ...]:
         found = []
@@ -179,15 +212,17 @@ class _Reader:
         )
 
     def _where_in(self, table: _Table, type_: ComponentType) -> Where:
-        """Return what finds the place of a row of a finished column, for which the text is parsed again."""
+        """Return what finds the place of a row of a finished column."""
 
         def where(row: int, suffix: str = "") -> str:
             number = int(np.concatenate(table.numbers)[row])
+            if self._document.is_cut:
+                return f"entities[{number}]"
 
             def here(_: int, inner: str = "") -> str:
                 return f"entities[{number}]{inner}"
 
-            (group,) = grouped([self._document.entity(number)], self._types, here)
+            (group,) = grouped([self._document.entities[number]], self._types, here)
             place = group.path(group.names.index(type_.name), 0)
             return f"entities[{number}].components{place}.data{suffix} in {self._document.name}"
 

@@ -22,7 +22,7 @@ from pecs_np.ecs.references import concatenated
 from pecs_np.persistence.json.decimals import to_decimals
 from pecs_np.persistence.json.tokens import base64_of, reference_tokens, text_of, tokens_of
 
-__all__ = ["COMPACT", "PRETTY", "Style", "Template", "quoted"]
+__all__ = ["COMPACT", "PRETTY", "Path", "Style", "Template", "quoted"]
 
 # Turns references, of any shape of u64, into stable ids.
 Mapped = Callable[[Array], Array]
@@ -80,25 +80,35 @@ class Template:
     Parameters
     ----------
     style : Style
+
+    Attributes
+    ----------
+    constants : list of bytes
+        The text before, between and after the values of a row.
     """
 
     def __init__(self, style: Style) -> None:
         self.style = style
-        self._constants = [b""]
+        self.constants = [b""]
         self._slots: dict[Path, _Slot] = {}
 
     def __len__(self) -> int:
         """Return how many slots a row has."""
-        return len(self._constants) - 1
+        return len(self.constants) - 1
+
+    @property
+    def slots(self) -> list[tuple[Path, Field | None, list[int]]]:
+        """The path and field of each leaf, and the places in a row where its elements stand, in C order."""
+        return [(slot.path, slot.field, slot.places) for slot in self._slots.values()]
 
     def text(self, text: bytes) -> None:
         """Append constant text."""
-        self._constants[-1] += text
+        self.constants[-1] += text
 
     def slot(self, path: Path, field: Field | None = None) -> None:
         """Append a place for a value; without *field* it is a stable id, which gets no quotes."""
         self._slots.setdefault(path, _Slot(path, field)).places.append(len(self))
-        self._constants.append(b"")
+        self.constants.append(b"")
 
     def members(self, fields: tuple[Field, ...], path: Path, level: int | None) -> None:
         """Append an object of *fields*, broken into lines from *level*, or on one line where that is None."""
@@ -152,7 +162,7 @@ class Template:
         ComponentValueError
             If a value could not be read again.
         """
-        first, *others = self._constants
+        first, *others = self.constants
         width = 2 * len(self)
         if not count:
             return before

@@ -42,7 +42,7 @@ from pecs_np.persistence.binary.header import type_id
 from pecs_np.persistence.json.templates import COMPACT, Path, Style, Template, quoted
 from pecs_np.persistence.world_document import world_json
 
-__all__ = ["VERSION", "encode", "id_of"]
+__all__ = ["VERSION", "encode", "entity_template", "id_of"]
 
 VERSION = 1
 
@@ -166,17 +166,23 @@ def _components(template: Template, types: tuple[ComponentType, ...], level: int
     template.text(style.line(level) + b"]")
 
 
+def entity_template(types: tuple[ComponentType, ...], style: Style) -> Template:
+    """Return the text of an entity with components of *types*."""
+    inside, member = style.line(2), style.line(3)
+    template = Template(style)
+    template.text(b"{" + member + style.key("stable_id") + b'"')
+    template.slot(())
+    template.text(b'",' + member + style.key("components"))
+    _components(template, types, 3)
+    template.text(inside + b"}")
+    return template
+
+
 def _pieces(head: bytes, snapshot: Snapshot, style: Style, mapped: Mapped) -> Iterator[bytes]:
     yield head
-    inside, member = style.line(2), style.line(3)
-    before = inside
+    before = inside = style.line(2)
     for table in snapshot.tables:
-        template = Template(style)
-        template.text(b"{" + member + style.key("stable_id") + b'"')
-        template.slot(())
-        template.text(b'",' + member + style.key("components"))
-        _components(template, table.types, 3)
-        template.text(inside + b"}")
+        template = entity_template(table.types, style)
         variable = any(t.layout.variable for t in table.types)
         start, rows = 0, _FIRST_ROWS_VARIABLE if variable else _FIRST_ROWS
         most = max(1, _MOST_SLOTS // len(template))

@@ -1,0 +1,214 @@
+"""Entities written by the library itself, read from their text without an object for each.
+
+The text of an entity of known types is constant but for its values: the template that writes it is a
+pattern that reads it. Where the text of some entities is that pattern over and over, and nothing else, the
+values are taken out and parsed a field at a time, in a third of the time. Anything else, errors
+included, is left to the parser.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+
+from pecs_np.ecs.arrays import Array
+from pecs_np.ecs.components import ComponentType
+from pecs_np.ecs.dtypes import Field
+from pecs_np.errors import InvalidFormatError
+from pecs_np.persistence.json.decimals import from_decimals
+from pecs_np.persistence.json.document_types import DocumentTypes
+from pecs_np.persistence.json.members import file_dtype, read_structs
+from pecs_np.persistence.json.templates import COMPACT, PRETTY, Path, Style
+from pecs_np.persistence.json.values import element_of, read_values
+from pecs_np.persistence.json.writer import entity_template
+
+__all__ = ["Scanned", "scan"]
+
+_NUMBER = rb'([^,{}\[\]":]++)'
+_TEXT = rb'("(?:[^"\\]++|\\.)*+")'
+_EITHER = rb'([^,{}\[\]":]++|"[^"\\]*+")'
+_PAIR = rb"(\[[^\[\]{}]*+\])"
+_DECIMAL = b"([0-9]{1,39}+)"
+# More values in a row are no quicker than parsed.
+_MOST_SLOTS = 200
+_FIRST = re.compile(rb'\s*\{\s*"stable_id"\s*:\s*"[0-9]+"\s*,\s*"components"\s*:')
+_FIRST_END = re.compile(rb'\}[ \t\r\n]*,[ \t\r\n]*\{[ \t\r\n]*"stable_id"')
+
+
+@dataclass(slots=True)
+class Scanned:
+    """Entities of one archetype.
+
+    Attributes
+    ----------
+    types : tuple of ComponentType
+    ids : array, shape (n,) of u128
+    columns : list of array
+        For each type, of its `file_dtype`.
+    """
+
+    types: tuple[ComponentType, ...]
+    ids: Array
+    columns: list[Array]
+
+
+def scan(text: bytes, types: DocumentTypes, allow: Callable[[int], None]) -> Scanned | None:
+    """Return the entities of *text*, or None where it is not what the library writes of a single archetype.
+
+    Parameters
+    ----------
+    text : bytes
+        Of a list of entities, without its brackets.
+    types : DocumentTypes
+    allow : callable
+        Called with the bytes of each column before it is made.
+    """
+    text = text.strip(b" \t\r\n")
+    if not _FIRST.match(text):
+        return None
+    end = _FIRST_END.search(text)
+    first = text if end is None else text[: end.start() + 1]
+    found = _types_of(first, types)
+    if found is None:
+        return None
+    pattern = _pattern(found, PRETTY if b"\n" in first else COMPACT)
+    taken = pattern and pattern.take(text)
+    if not taken:
+        return None
+    ids, odd = from_decimals(taken.ids)
+    if odd is not None or not (ids["lo"] | ids["hi"]).all():
+        return None
+    try:
+        columns = {}
+        for type_ in found:
+            allow(len(ids) * type_.layout.memory.itemsize)
+            columns[type_.name] = np.empty(len(ids), file_dtype(type_))
+        for path, field, tokens in taken.slots:
+            _fill(columns[path[0]], path[1:], field, orjson.loads(b"[%b]" % tokens))
+    except (orjson.JSONDecodeError, InvalidFormatError):
+        return None
+    return Scanned(found, ids, list(columns.values()))
+
+
+def _types_of(first: bytes, types: DocumentTypes) -> tuple[ComponentType, ...] | None:
+    """Return the types of the components of an entity, or None where the library would not write them so."""
+    try:
+        components = orjson.loads(first)["components"]
+        names = [component["type_name"] for component in components]
+        if names != sorted(set(names)):
+            return None
+        return tuple([types.of_name(name, "an entity") for name in names])
+    except (orjson.JSONDecodeError, InvalidFormatError, KeyError, TypeError):
+        return None
+
+
+class _Taken(NamedTuple):
+    """The ids of some entities, and path, field and tokens, separated by commas, of each slot."""
+
+    ids: list[bytes]
+    slots: list[tuple[Path, Field, bytes]]
+
+
+class _Pattern:
+    """What matches the text of an entity, and takes its values out."""
+
+    def __init__(self, types: tuple[ComponentType, ...], style: Style) -> None:
+        template = entity_template(types, style)
+        self._width = len(template)
+        # Of the values in a row, but for the id, which is the first.
+        self._slots = [(path, field, places) for path, field, places in template.slots if field is not None]
+        between = b"," + style.line(2)
+        self._constant = sum(map(len, template.constants)) + len(between)
+        self._last = len(between)
+        # Few floats have names, and numbers alone are quicker found.
+        self._patterns: list[re.Pattern[bytes]] = []
+        for floats in (_NUMBER, _EITHER):
+            kinds = [_DECIMAL] * self._width
+            for _, field, places in self._slots:
+                for place in places:
+                    kinds[place] = _token(field, floats)
+            pattern = re.escape(template.constants[0])
+            for kind, constant in zip(kinds, template.constants[1:], strict=True):
+                pattern += kind + re.escape(constant)
+            pattern += b"(?:" + re.escape(between) + rb"|\Z)"
+            if not self._patterns or pattern != self._patterns[0].pattern:
+                self._patterns.append(re.compile(pattern, re.DOTALL))
+
+    def take(self, text: bytes) -> _Taken | None:
+        """Return what varies between entities, or None where something else stands between them."""
+        for pattern in self._patterns:
+            rows = pattern.findall(text)
+            if not rows:
+                continue
+            taken = self._taken(rows)
+            size = sum(map(len, taken.ids)) + sum(len(tokens) for _, _, tokens in taken.slots)
+            size -= sum(len(rows) * len(places) - 1 for _, _, places in self._slots)
+            # Where sizes agree, one match follows directly after the other, from the first byte to the last.
+            if size + len(rows) * self._constant - self._last == len(text):
+                return taken
+        return None
+
+    def _taken(self, rows: list[Any]) -> _Taken:
+        width = self._width
+        cells = rows if width == 1 else list(chain.from_iterable(rows))
+        slots = []
+        for path, field, places in self._slots:
+            if len(places) == 1:
+                tokens = cells[places[0] :: width]
+            else:
+                columns = [cells[place::width] for place in places]
+                tokens = list(chain.from_iterable(zip(*columns, strict=True)))
+            slots.append((path, field, b",".join(tokens)))
+        return _Taken(cells[::width], slots)
+
+
+@functools.lru_cache(maxsize=64)
+def _pattern(types: tuple[ComponentType, ...], style: Style) -> _Pattern | None:
+    fields = [f for t in types for f in t.fields]
+    if any(f.variable == "list" for f in fields):
+        return None
+    slots = sum([_count(f) for f in fields])
+    return _Pattern(types, style) if slots < _MOST_SLOTS else None
+
+
+def _count(field: Field) -> int:
+    """Return how many values a field has in the text of a row."""
+    inner = sum(map(_count, field.fields)) if field.fields else 1
+    for size in field.shape:
+        inner *= size
+    return inner
+
+
+def _token(field: Field, floats: bytes) -> bytes:
+    """Return the pattern of a value; it may match more than is one, which parsing then refuses."""
+    if field.variable or field.enum:
+        return _TEXT
+    if field.dtype is None:
+        return _EITHER
+    kind = field.dtype.kind
+    if kind == "c":
+        return _PAIR
+    return _NUMBER if kind in "biu" else _TEXT if kind in "SU" else floats if kind == "f" else _EITHER
+
+
+def _fill(column: Array, path: Path, field: Field, values: list[Any]) -> None:
+    """Put the parsed values of a slot into a column."""
+    target = column
+    for name in path:
+        target = target[name]
+    if field.variable:
+        target[...] = read_values(values, field, read_structs, _nowhere)
+    else:
+        element = Field(field.name, field.dtype, field.ref, enum=field.enum)
+        target[...] = element_of(element, read_structs)(values, _nowhere).reshape(target.shape)
+
+
+def _nowhere(_: int, suffix: str = "") -> str:
+    return suffix
