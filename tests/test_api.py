@@ -61,6 +61,7 @@ FLOORS = [
         "persistence.binary.schema",
         "persistence.binary.sections",
         "persistence.binary.columns",
+        "persistence.binary.id_runs",
         "persistence.binary.column_writer",
         "persistence.binary.column_reader",
         "persistence.binary.record_writer",

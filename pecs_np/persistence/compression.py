@@ -52,6 +52,8 @@ __all__ = [
 # Small enough to stay in a core's cache between the filters and the codec.
 CHUNK = 1 << 20
 _SMALL_CHUNK = 1 << 14
+# Bytes of chunks, which items may make larger, that are compressed at once.
+_MOST_IN_WORK = 8 << 20
 # What every zstd decoder has to take.
 _WINDOW_LOG = 23
 _TABLE = struct.Struct("<II")
@@ -100,7 +102,8 @@ class Filters:
             steps = lanes.copy()
             np.subtract(lanes[1:], lanes[:-1], out=steps[1:])
             chunk = steps.reshape(-1).view(BYTE)
-        if self.shuffle and self.item > 1:
+        # A single item stays as it is.
+        if self.shuffle and 1 < self.item < len(chunk):
             items = chunk.reshape(-1, self.item)
             planes = np.empty(items.shape[::-1], BYTE)
             if self.item < _WIDE:
@@ -197,15 +200,15 @@ def chunk_table(size: int, stored: list[int]) -> bytes:
     return _TABLE.pack(size, len(stored)) + np.array(stored, "<u4").tobytes()
 
 
-def compressed(blocks: Iterable[Any], filters: Filters, packing: Packing) -> Iterator[bytes]:
-    """Yield each of *blocks*, bytes-like and of whole items, as a chunk."""
+def compressed(blocks: Iterable[Any], filters: Filters, packing: Packing, size: int) -> Iterator[bytes]:
+    """Yield each of *blocks*, bytes-like, of whole items and at most *size* bytes, as a chunk."""
     compress = _CODECS[packing.codec]()[0]
     level = packing.level
 
     def chunk(block: Any) -> bytes:
         return compress(filters.apply(np.frombuffer(block, BYTE)), level)
 
-    return in_order(chunk, blocks, packing.threads)
+    return in_order(chunk, blocks, max(1, min(packing.threads, _MOST_IN_WORK // max(size, 1))))
 
 
 def unpacked(

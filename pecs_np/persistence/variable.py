@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
@@ -13,7 +14,7 @@ from pecs_np.ecs.dtypes import Field
 from pecs_np.ecs.references import concatenated, split
 from pecs_np.errors import ComponentValueError, CorruptedDataError
 
-__all__ = ["decode", "encode"]
+__all__ = ["decode", "encode", "offsets", "sizes"]
 
 _CONTINUATION = 0x80
 _ROWS = 1 << 16
@@ -30,6 +31,44 @@ def encode(column: Array, field: Field, where: str, first_row: int = 0) -> tuple
     ComponentValueError
         If a value is not what the field holds, or a text has no UTF-8 form.
     """
+    objects = _checked(column, field, where, first_row)
+    if field.variable == "list":
+        flat, ends = concatenated(objects, field.element().base)
+        return _offsets(ends), flat
+    if field.variable == "str":
+        joined = "".join(objects)
+        if joined.isascii():
+            # Length in characters is length in bytes.
+            return _offsets(_ends(objects)), np.frombuffer(joined.encode(), BYTE)
+        objects = [_utf8(t, i, where) for i, t in enumerate(objects, first_row)]
+    return _offsets(_ends(objects)), np.frombuffer(b"".join(objects), BYTE)
+
+
+def offsets(column: Array, field: Field, where: str, first_row: int = 0) -> NDArray[np.uint64]:
+    """Return the offsets that `encode` returns, and raise what it raises, without making the values."""
+    objects = _checked(column, field, where, first_row)
+    lengths: Iterable[int] = map(len, objects)
+    if field.variable == "str" and not all(map(str.isascii, objects)):
+        lengths = (len(_utf8(t, i, where)) for i, t in enumerate(objects, first_row))
+    return _offsets(np.cumsum(np.fromiter(lengths, np.intp, len(objects)), dtype=np.intp))
+
+
+def sizes(column: Array, field: Field) -> NDArray[np.intp]:
+    """Return about how many bytes each value of an object column, shape (n,), takes; 0 for what does not fit.
+
+    Of texts it is the characters that are counted, which take up to 4 bytes.
+    """
+    item = field.element().itemsize
+    objects = column.tolist()
+    try:
+        found = np.fromiter(map(len, objects), np.intp, len(objects))
+    except TypeError:
+        found = np.array([len(o) if hasattr(o, "__len__") and np.ndim(o) else 0 for o in objects], np.intp)
+    return found * item
+
+
+def _checked(column: Array, field: Field, where: str, first_row: int) -> list[Any]:
+    """Return the objects of a column, which are what the field holds."""
     objects: list[Any] = column.tolist()
     if field.variable == "list":
         dtype = field.element().base
@@ -42,22 +81,16 @@ def encode(column: Array, field: Field, where: str, first_row: int = 0) -> tuple
                 or not value.ndim
             ):
                 raise _misfit(value, f"an array of {dtype}, shape {shown}", first_row + row, where)
-        flat, ends = concatenated(objects, dtype)
-        return _offsets(ends), flat
+        return objects
     kind = str if field.variable == "str" else bytes
     if not set(map(type, objects)) <= {kind}:
         row, value = next((i, v) for i, v in enumerate(objects) if type(v) is not kind)
         raise _misfit(value, kind.__name__, first_row + row, where)
-    texts: list[bytes] = objects
-    if kind is str:
-        joined = "".join(objects)
-        texts = (
-            objects if joined.isascii() else [_utf8(t, i, where) for i, t in enumerate(objects, first_row)]
-        )
-    # Of ASCII texts, length in characters is length in bytes.
-    ends = np.cumsum(np.fromiter(map(len, texts), np.intp, len(texts)), dtype=np.intp)
-    blob = joined.encode() if texts is objects and kind is str else b"".join(texts)
-    return _offsets(ends), np.frombuffer(blob, BYTE)
+    return objects
+
+
+def _ends(values: list[Any]) -> NDArray[np.intp]:
+    return np.cumsum(np.fromiter(map(len, values), np.intp, len(values)), dtype=np.intp)
 
 
 def decode(offsets: NDArray[np.uint64], values: Array, field: Field, where: str) -> Array:

@@ -54,6 +54,42 @@ def offsets(*stops):
     return np.array(stops, "<u8")
 
 
+@pytest.mark.parametrize("name", list(FIELDS))
+def test_offsets_alone_are_the_same(name):
+    world = World()
+    triples = [[1, 2, 3], [4, 5, 6]]
+    for i, text in enumerate(TEXTS):
+        world.spawn(
+            VariableAll(text, text.encode(), [1] * i, triples[: i % 3], [(1, True)] * (i % 2), [0] * i)
+        )
+    (column,) = world.columns(VariableAll)
+    part = np.asarray(column)[name]
+    stops, _ = variable.encode(part, FIELDS[name], "here")
+    alone = variable.offsets(part, FIELDS[name], "here")
+    assert alone.dtype == stops.dtype
+    assert alone.tolist() == stops.tolist()
+    lengths = np.diff(stops).astype(int) * (
+        1 if name in ("text", "blob") else FIELDS[name].element().itemsize
+    )
+    if name == "text":
+        lengths = [len(t) for t in TEXTS]
+    assert variable.sizes(part, FIELDS[name]).tolist() == list(lengths)
+
+
+@pytest.mark.parametrize("name", list(FIELDS))
+@pytest.mark.parametrize("bad", [None, 3, "\ud800", np.float64(2), np.array(3), object])
+def test_offsets_of_what_does_not_fit_are_refused_as_its_values_are(name, bad):
+    part = objects(bad, bad)
+    assert len(variable.sizes(part, FIELDS[name])) == 2
+    messages = []
+    for work_out in (variable.encode, variable.offsets):
+        with pytest.raises(ComponentValueError) as caught:
+            work_out(part, FIELDS[name], "here", 5)
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
+    assert "row 5 of here" in messages[0]
+
+
 def test_texts_are_offsets_in_bytes_and_utf8():
     stops, values = variable.encode(objects("a", "", "éé", "\0"), FIELDS["text"], "here")
     assert stops.tolist() == [0, 1, 1, 5, 6]

@@ -101,6 +101,8 @@ class Blocks:
                 else:
                     budget.give_back(self.size - length)
                     self._kept = None
+            # Not in memory beside the next one.
+            del block
 
     def lead(self, first: bytes) -> None:
         """Put *first* before the blocks."""
@@ -127,6 +129,7 @@ class Blocks:
             for block in self._make():
                 crc = crc64(block, crc)
                 yield block
+                del block
         if crc != self.crc:
             raise changed()
 

@@ -29,12 +29,12 @@ from pecs_np.persistence.binary.blocks import (
     rechunked,
 )
 from pecs_np.persistence.binary.columns import (
-    FIRST_ROWS,
     Mapped,
     check_values,
     fixed_part,
-    next_rows,
+    row_ranges,
     unmapped,
+    variable_offsets,
     variable_part,
 )
 from pecs_np.persistence.binary.framing import (
@@ -53,6 +53,7 @@ from pecs_np.persistence.binary.framing import (
     Frame,
 )
 from pecs_np.persistence.binary.header import registry_of
+from pecs_np.persistence.binary.id_runs import IDS_AT_ONCE, run_blocks, runs_pay
 from pecs_np.persistence.binary.schema import TableSchema, types_json, write_schema
 from pecs_np.persistence.compression import (
     CHUNK,
@@ -78,6 +79,8 @@ _ELEMENTS = -1
 # What packs better is packed in smaller chunks, or not at all where items are too large for that: readers
 # refuse what unpacks to 1000 times the file.
 _BEST_RATIO, _MOST_RATIO = 500, 1000
+_OFFSET = 8
+_MOST_KEPT = 1 << 8
 # Bytes of a table of chunks and a frame.
 _WORTH_PACKING = 32
 _CODEC = {CompressionType.Zstd: ZSTD, CompressionType.Lz4: LZ4}
@@ -138,7 +141,9 @@ def _encode(snapshot: Snapshot, packing: Packing | None, budget: Budget) -> list
     tables = snapshot.tables
     if snapshot.resources is not None:
         tables = (*tables, snapshot.resources)
-    plan = _plan(tuple([table.types for table in tables]))
+    # Of many tables it is not kept.
+    plan_of = _plan if len(tables) <= _MOST_KEPT else _plan.__wrapped__
+    plan = plan_of(tuple([table.types for table in tables]))
     sections = _Sections(packing, budget)
     mapped: Mapped | None = None
     announced = []
@@ -249,7 +254,13 @@ class _Sections:
     def add_ids(self, ids: IdColumn, table: int) -> None:
         """Add the stable ids of a table."""
         key = STABLE_IDS, table, NOT_APPLICABLE, NOT_APPLICABLE, ids.size
-        runs = encode_runs(ids)
+        runs: Any
+        if ids.runs is not None or ids.size <= IDS_AT_ONCE:
+            runs = encode_runs(ids)
+        else:
+            # Not all at once, as that takes.
+            array = ids.array()
+            runs = Blocks(functools.partial(run_blocks, array), self._budget) if runs_pay(array) else None
         if runs is None:
             self.add(key, _stored(ids.array()), 16, delta=True)
         else:
@@ -266,10 +277,16 @@ class _Sections:
             if not f.variable:
                 continue
             make: Callable[[], Iterable[tuple[Array, Array]]]
-            make = functools.partial(_encoded, column, f, type_, mapped)
-            if self._budget.left is None:
-                make = functools.partial(_itself, list(make()))
-            self.add((OFFSETS, table, index, place, rows), functools.partial(_ends, make), 8, delta=True)
+            measure: Callable[[], Iterable[Array]]
+            bounded = self._budget.left is not None
+            make = functools.partial(_encoded, column, f, type_, mapped, bounded)
+            if not bounded:
+                made = list(make())
+                make = functools.partial(_itself, made)
+                measure = functools.partial(_itself, [offsets for offsets, _ in made])
+            else:
+                measure = functools.partial(_measured, column, f, type_)
+            self.add((OFFSETS, table, index, place, rows), functools.partial(_ends, measure), 8, delta=True)
             values = functools.partial(_values, make)
             self.add((VALUES, table, index, place, _ELEMENTS), values, f.element(disk=True).itemsize)
 
@@ -288,7 +305,7 @@ class _Sections:
                         raw_size += len(block)
                         yield block
 
-                return compressed(counted(), filters, packing)
+                return compressed(counted(), filters, packing, size)
 
             stored = Blocks(chunks, self._budget)
             stored.lead(chunk_table(size, stored.lengths))
@@ -333,22 +350,25 @@ def _converted(column: Array, type_: ComponentType, mapped: Mapped) -> Iterator[
         yield as_bytes(fixed_part(column[start : start + rows], type_, mapped))
 
 
-def _encoded(column: Array, f: Field, type_: ComponentType, mapped: Mapped) -> Iterator[tuple[Array, Array]]:
+def _encoded(
+    column: Array, f: Field, type_: ComponentType, mapped: Mapped, bounded: bool
+) -> Iterator[tuple[Array, Array]]:
     """Yield offsets, from 0 each time, and values of some rows of a variable-length field after others."""
-    start, rows = 0, FIRST_ROWS
-    while start < len(column):
-        part = column[start : start + rows]
-        offsets, values = variable_part(part, f, type_, mapped, start)
-        yield offsets, values
-        start += len(part)
-        rows = next_rows(len(part), values.nbytes)
+    for start, stop in row_ranges([(column, [f])], len(column), _OFFSET, bounded=bounded):
+        yield variable_part(column[start:stop], f, type_, mapped, start)
 
 
-def _ends(make: Callable[[], Iterable[tuple[Array, Array]]]) -> Iterator[Any]:
+def _measured(column: Array, f: Field, type_: ComponentType) -> Iterator[Array]:
+    """Yield the same offsets without the values."""
+    for start, stop in row_ranges([], len(column), _OFFSET, bounded=False):
+        yield variable_offsets(column[start:stop], f, type_, start)
+
+
+def _ends(make: Callable[[], Iterable[Array]]) -> Iterator[Any]:
     """Yield the offsets of all rows."""
     base = np.uint64(0)
     skip = 0
-    for offsets, _ in make():
+    for offsets in make():
         ends = offsets + base
         yield as_bytes(ends[skip:])
         base, skip = ends[-1], 1

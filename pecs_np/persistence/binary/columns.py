@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,6 @@ from pecs_np.persistence import variable
 from pecs_np.persistence.compression import CHUNK
 
 __all__ = [
-    "FIRST_ROWS",
     "Mapped",
     "Where",
     "assemble",
@@ -36,18 +35,17 @@ __all__ = [
     "frombuffer",
     "holds_null",
     "mapping",
-    "next_rows",
+    "row_ranges",
     "rows_of",
     "unmapped",
+    "variable_offsets",
     "variable_part",
 ]
 
 # Slot 0 is "no entity".
 MOST_ENTITIES = (1 << 32) - 1
 # Rows with variable-length fields that are converted at once.
-FIRST_ROWS, _MOST_ROWS = 1 << 8, 1 << 16
-# How many times as many rows the next block may have: the rows to come may be larger.
-_GROWTH = 16
+_MOST_ROWS, _USUAL_ROWS = 1 << 16, 1 << 12
 
 Mapped = Callable[[Array], Array]
 # What messages call a part of a column: 0 its rows, then offsets and values of each variable-length field.
@@ -116,9 +114,42 @@ def _refuse(bad: tuple[int, str, str] | None, type_: ComponentType) -> None:
         )
 
 
-def next_rows(rows: int, size: int) -> int:
-    """Return how many rows make about a chunk, if they are like the last *rows*, which made *size* bytes."""
-    return min(_MOST_ROWS, _GROWTH * rows, max(1, rows * CHUNK // max(size, 1)))
+def variable_offsets(column: Array, f: Field, type_: ComponentType, first_row: int) -> NDArray[np.uint64]:
+    """Return only the offsets that `variable_part` returns."""
+    return variable.offsets(column[f.name], f, f"{type_.name}.{f.name}", first_row)
+
+
+def row_ranges(
+    columns: Sequence[tuple[Array, Sequence[Field]]], rows: int, fixed: int, *, bounded: bool
+) -> Iterator[tuple[int, int]]:
+    """Yield (start, stop) of rows that are converted at once: about a chunk of bytes, or a single row.
+
+    Parameters
+    ----------
+    columns : sequence of (array, fields)
+        Columns of so many *rows*, and the variable-length fields of each that are converted.
+    rows : int
+    fixed : int
+        Bytes of a row beyond these fields.
+    bounded : bool
+        Look at the length of each value. Where all may be in memory anyway, that is not worth it.
+    """
+    window = max(1, min(_MOST_ROWS if bounded else _USUAL_ROWS, CHUNK // max(fixed, 1)))
+    for begin in range(0, rows, window):
+        end = min(begin + window, rows)
+        if not bounded:
+            yield begin, end
+            continue
+        sizes = np.full(end - begin, fixed, np.intp)
+        for column, fields in columns:
+            for f in fields:
+                sizes += variable.sizes(column[f.name][begin:end], f)
+        ends = np.cumsum(sizes)
+        start = done = 0
+        while start < len(ends):
+            stop = max(start + 1, int(np.searchsorted(ends, done + CHUNK, "right")))
+            yield begin + start, begin + stop
+            start, done = stop, int(ends[stop - 1])
 
 
 def frombuffer(data: Any, dtype: np.dtype[Any]) -> Array:

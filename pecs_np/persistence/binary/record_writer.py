@@ -33,11 +33,10 @@ from pecs_np.errors import ComponentValueError, PersistenceError
 from pecs_np.messages import shown
 from pecs_np.persistence.binary.blocks import Blocks, Budget, check_rows, noticing_changes
 from pecs_np.persistence.binary.columns import (
-    FIRST_ROWS,
     Mapped,
     check_values,
     fixed_part,
-    next_rows,
+    row_ranges,
     unmapped,
     variable_part,
 )
@@ -100,7 +99,10 @@ def encode(snapshot: Snapshot, checksum: str, budget: Budget | None = None) -> I
     parts: list[Iterable[Any]] = [(head,)]
     budget = budget or Budget()
     for make, fixed in tables:
-        parts.append(make() if fixed else Blocks(make, budget))
+        if fixed:
+            parts.append(make())
+        else:
+            parts.append(Blocks(functools.partial(make, bounded=budget.left is not None), budget))
     return _footed(itertools.chain.from_iterable(parts), checksum)
 
 
@@ -153,6 +155,8 @@ def _footed(buffers: Iterable[Any], checksum: str) -> Iterator[Any]:
         for buffer in buffers:
             crc = add(buffer, crc)
             yield buffer
+            # Not in memory beside the next one.
+            del buffer
     yield crc.to_bytes(FOOTER_SIZE, "little")
 
 
@@ -195,18 +199,18 @@ def _of_fixed_size(table: SnapshotTable, mapped: Mapped) -> Iterator[Any]:
                 if not type_.layout.plain:
                     part = fixed_part(part, type_, mapped)
                 records[name] = part.view(dtype[name])
+        del records
         yield block
+        del block
 
 
-def _of_any_size(table: SnapshotTable, mapped: Mapped) -> Iterator[Any]:
+def _of_any_size(table: SnapshotTable, mapped: Mapped, *, bounded: bool) -> Iterator[Any]:
     """Yield the records of a table with variable-length fields."""
-    start, rows = 0, FIRST_ROWS
-    while start < table.rows:
-        stop = min(start + rows, table.rows)
-        block = _block(table, mapped, start, stop)
-        yield block
-        rows = next_rows(stop - start, block.nbytes)
-        start = stop
+    columns = [(table.columns[t.name], t.layout.variable) for t in table.types]
+    lengths = 4 * sum([len(t.layout.variable) for t in table.types])
+    fixed = sum([COMPONENT_HEAD + t.layout.disk.itemsize for t in table.types])
+    for start, stop in row_ranges(columns, table.rows, ENTITY_HEAD + fixed + lengths, bounded=bounded):
+        yield _block(table, mapped, start, stop)
 
 
 def _block(table: SnapshotTable, mapped: Mapped, start: int, stop: int) -> NDArray[np.uint8]:

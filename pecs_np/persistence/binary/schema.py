@@ -31,6 +31,8 @@ __all__ = [
 ]
 
 _CACHED_SIZE = 1 << 13
+# Bytes of a table in the schema, at least.
+_TABLE_SIZE = 32
 
 
 class TableSchema(NamedTuple):
@@ -91,7 +93,7 @@ def write_schema(snapshot: Snapshot, types: bytes, tables: tuple[TableSchema, ..
         If the metadata is not JSON.
     """
     world = world_json(snapshot)
-    large = len(world) + len(types) > _CACHED_SIZE
+    large = len(world) + len(types) + _TABLE_SIZE * len(tables) > _CACHED_SIZE
     write = _document.__wrapped__ if large else _document
     document = write(world, types, tables)
     if len(document) > Limits().schema_size:

@@ -22,7 +22,6 @@ from pecs_np import (
 )
 from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn
 from pecs_np.persistence.binary.columns import (
-    FIRST_ROWS,
     assemble,
     check_distinct,
     check_values,
@@ -30,7 +29,7 @@ from pecs_np.persistence.binary.columns import (
     frombuffer,
     holds_null,
     mapping,
-    next_rows,
+    row_ranges,
     rows_of,
     unmapped,
     variable_part,
@@ -220,7 +219,7 @@ def test_bad_rows_after_empty_ones_are_named_themselves():
         parts_of(column, "flags")
 
 
-@pytest.mark.parametrize("count", [0, 1, FIRST_ROWS, FIRST_ROWS + 1, 5000])
+@pytest.mark.parametrize("count", [0, 1, 256, 4096, 5000])
 def test_rows_far_into_a_column_are_named_and_saved_right(count):
     world = World(seed=1)
     rows = count + 1
@@ -234,15 +233,45 @@ def test_rows_far_into_a_column_are_named_and_saved_right(count):
             world.to_bytes(plugin)
 
 
-def test_as_many_rows_are_converted_at_once_as_make_a_chunk():
-    assert next_rows(100, 100 * 1024) == CHUNK // 1024
-    assert next_rows(4096, 0) == 1 << 16
-    assert next_rows(4096, 1) == 1 << 16
-    assert next_rows(1, 10 * CHUNK) == 1
-    assert next_rows(4096, 1 << 50) == 1
-    assert next_rows(4096, CHUNK) == 4096
-    # But not many times more: what comes next may be larger.
-    assert next_rows(10, 0) < 1000
+def text_column(lengths):
+    column = np.empty(len(lengths), [("text", object), ("blob", object)])
+    column["text"] = ["x" * n for n in lengths]
+    column["blob"] = b""
+    return column
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        [],
+        [0] * 200_000,
+        [100] * 30_000,
+        [1] * 70_000 + [20_000] * 200,
+        [5 << 20, 0, 0, 5 << 20, 1],
+        [CHUNK - 8, 0, CHUNK - 8, 1],
+    ],
+)
+def test_as_many_rows_are_converted_at_once_as_make_a_chunk(lengths):
+    fields = [f for f in component_type(ColumnsRich).fields if f.name in ("text", "blob")]
+    column = text_column(lengths)
+    ranges = list(row_ranges([(column, fields)], len(lengths), 8, bounded=True))
+    starts, stops = zip(*ranges, strict=True) if ranges else ((), ())
+    assert [0, *stops] == [*starts, len(lengths)]
+    for start, stop in ranges:
+        size = sum(lengths[start:stop]) + 8 * (stop - start)
+        assert stop == start + 1 or (stop > start and size <= CHUNK)
+        # No fewer than fit, but for the end of those that are looked at together.
+        if stop < len(lengths) and stop % (1 << 16):
+            assert size + lengths[stop] + 8 > CHUNK
+    few = list(row_ranges([(column, fields)], len(lengths), 8, bounded=False))
+    assert [0, *(stop for _, stop in few)] == [*(start for start, _ in few), len(lengths)]
+
+
+def test_rows_of_values_that_do_not_fit_are_still_told_apart():
+    fields = [f for f in component_type(ColumnsRich).fields if f.name == "text"]
+    column = text_column([3, 3, 3])
+    column["text"][1] = 7
+    assert list(row_ranges([(column, fields)], 3, 8, bounded=True)) == [(0, 3)]
 
 
 # From a save

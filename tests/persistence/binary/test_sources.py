@@ -15,11 +15,13 @@ import subprocess
 import sys
 import tempfile
 import threading
+import tracemalloc
 import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pytest
@@ -908,3 +910,89 @@ def test_references_need_a_table_of_24_bytes_an_entity_when_they_are_saved_to_a_
     saving, _, columns = peaks_through_a_pipe("references")
     assert columns == 8_000_000
     assert saving < (16 << 20) + 24 * 1_000_000
+
+
+def a_few_large_texts(define):
+    """Thousands of small values, and then large ones."""
+    texts = ["a"] * 70_000 + ["x" * 20_000] * 3000
+    return {"S": define("StreamedText", {"s": str})(s=texts)}
+
+
+def a_few_large_foreign_texts(define):
+    texts = ["é"] * 70_000 + ["é" * 10_000] * 2000
+    return {"S": define("StreamedText", {"s": str})(s=texts)}
+
+
+def a_few_large_lists(define):
+    large = np.arange(5000, dtype=np.int32)
+    return {"L": define("StreamedList", {"l": list[np.int32]})(l=[large[:1]] * 70_000 + [large] * 3000)}
+
+
+def random_ids(define):
+    ids = np.zeros(3_000_000, [("lo", "<u8"), ("hi", "<u8")])
+    ids["lo"] = np.random.default_rng(1).permutation(9_000_000)[: len(ids)] + 1
+    return {"stable_ids": ids}
+
+
+def ids_in_runs_of_nine(define):
+    ids = np.zeros(3_000_000, [("lo", "<u8"), ("hi", "<u8")])
+    ids["lo"] = np.arange(len(ids)) + np.arange(len(ids)) // 9 + 1
+    return {"stable_ids": ids}
+
+
+def large_rows(define):
+    values = np.random.default_rng(1).random((6, 1 << 19))
+    return {"R": define("StreamedRow", {"a": Annotated[np.float64, 1 << 19]})(a=values)}
+
+
+class Nowhere:
+    def write(self, data):
+        return len(data)
+
+
+@pytest.mark.parametrize("options", [{}, {"version": 1}, {"compression": "zstd", "threads": 4}])
+@pytest.mark.parametrize(
+    "make",
+    [
+        a_few_large_texts,
+        a_few_large_foreign_texts,
+        a_few_large_lists,
+        random_ids,
+        ids_in_runs_of_nine,
+        large_rows,
+    ],
+)
+def test_a_stream_takes_little_memory_whatever_the_sizes_of_values_and_ids(define, make, options):
+    if "compression" in options:
+        pytest.importorskip("backports.zstd")
+    made = make(define)
+    world = World()
+    ids = made.pop("stable_ids", None)
+    world.spawn_batch(*made.values(), count=len(ids) if ids is not None else None, stable_ids=ids)
+    plugin = BinaryPlugin(**options)
+    plugin.save(World(), Nowhere())
+    tracemalloc.start()
+    try:
+        plugin.save(world, Nowhere())
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 16 << 20
+
+
+@pytest.mark.parametrize("options", [{}, {"version": 1}, {"compression": "lz4", "threads": 1}])
+def test_a_stream_has_the_bytes_of_a_file(define, options):
+    if "compression" in options:
+        pytest.importorskip("lz4")
+    note = define("StreamedDiary", {"text": str, "raw": bytes, "at": list[np.int16]})
+    world = World(seed=1)
+    count = 9000
+    texts = ["é" * (i % 7) + "x" * (1 << 16 if i % 997 == 0 else i % 11) for i in range(count)]
+    world.spawn_batch(
+        note(text=texts, raw=[t.encode()[:5] for t in texts], at=[[i % 99] * (i % 5) for i in range(count)])
+    )
+    plugin = BinaryPlugin(**options)
+    stream = io.BytesIO()
+    plugin.save(world, stream)
+    assert stream.getvalue() == world.to_bytes(plugin)
+    assert_worlds_equal(World.from_bytes(stream.getvalue()), World.from_bytes(world.to_bytes()))
