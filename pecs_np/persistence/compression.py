@@ -53,7 +53,7 @@ __all__ = [
 CHUNK = 1 << 20
 _SMALL_CHUNK = 1 << 14
 # Bytes of chunks, which items may make larger, that are compressed at once.
-_MOST_IN_WORK = 8 << 20
+_MOST_IN_WORK = 4 << 20
 # What every zstd decoder has to take.
 _WINDOW_LOG = 23
 _TABLE = struct.Struct("<II")

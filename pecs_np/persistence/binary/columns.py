@@ -35,6 +35,7 @@ __all__ = [
     "frombuffer",
     "holds_null",
     "mapping",
+    "next_rows",
     "row_ranges",
     "rows_of",
     "unmapped",
@@ -46,6 +47,8 @@ __all__ = [
 MOST_ENTITIES = (1 << 32) - 1
 # Rows with variable-length fields that are converted at once.
 _MOST_ROWS, _USUAL_ROWS = 1 << 16, 1 << 12
+# How many times as many rows the next block may have: the rows to come may be larger.
+_GROWTH = 16
 
 Mapped = Callable[[Array], Array]
 # What messages call a part of a column: 0 its rows, then offsets and values of each variable-length field.
@@ -150,6 +153,11 @@ def row_ranges(
             stop = max(start + 1, int(np.searchsorted(ends, done + CHUNK, "right")))
             yield begin + start, begin + stop
             start, done = stop, int(ends[stop - 1])
+
+
+def next_rows(rows: int, size: int) -> int:
+    """Return how many rows make about a chunk, if they are like the last *rows*, which made *size* bytes."""
+    return min(_MOST_ROWS, _GROWTH * rows, max(1, rows * CHUNK // max(size, 1)))
 
 
 def frombuffer(data: Any, dtype: np.dtype[Any]) -> Array:

@@ -29,6 +29,7 @@ from pecs_np.persistence.binary.columns import (
     frombuffer,
     holds_null,
     mapping,
+    next_rows,
     row_ranges,
     rows_of,
     unmapped,
@@ -265,6 +266,17 @@ def test_as_many_rows_are_converted_at_once_as_make_a_chunk(lengths):
             assert size + lengths[stop] + 8 > CHUNK
     few = list(row_ranges([(column, fields)], len(lengths), 8, bounded=False))
     assert [0, *(stop for _, stop in few)] == [*(start for start, _ in few), len(lengths)]
+
+
+def test_the_next_rows_are_as_many_as_make_a_chunk():
+    assert next_rows(100, 100 * 1024) == CHUNK // 1024
+    assert next_rows(4096, 0) == 1 << 16
+    assert next_rows(4096, 1) == 1 << 16
+    assert next_rows(1, 10 * CHUNK) == 1
+    assert next_rows(4096, 1 << 50) == 1
+    assert next_rows(4096, CHUNK) == 4096
+    # But not many times more: what comes next may be larger.
+    assert next_rows(10, 0) < 1000
 
 
 def test_rows_of_values_that_do_not_fit_are_still_told_apart():
