@@ -77,19 +77,21 @@ class Blocks:
         Bytes of each block.
     """
 
-    __slots__ = ("_first", "_kept", "_make", "crc", "lengths", "size")
+    __slots__ = ("_budget", "_first", "_kept", "_make", "crc", "lengths", "size")
 
     def __init__(self, make: Callable[[], Iterable[Any]], budget: Budget) -> None:
         self._make = make
+        self._budget = budget
         self._first = b""
         self._kept: list[Any] | None = []
         self.lengths: list[int] = []
         self.crc = self.size = 0
         with noticing_changes():
-            self._take(budget)
+            self._take()
 
-    def _take(self, budget: Budget) -> None:
-        """Learn the size and the sum, and keep the blocks where *budget* allows."""
+    def _take(self) -> None:
+        """Learn the size and the sum, and keep the blocks where the budget allows."""
+        budget = self._budget
         for block in self._make():
             length = memoryview(block).nbytes
             self.lengths.append(length)
@@ -109,6 +111,12 @@ class Blocks:
         self._first = first
         self.crc = combine(crc64(first), self.crc, self.size)
         self.size += len(first)
+
+    def discard(self) -> None:
+        """Forget what was kept, and give the budget back: these blocks will not be written."""
+        if self._kept is not None:
+            self._budget.give_back(sum(self.lengths))
+            self._kept = None
 
     @property
     def whole(self) -> Any | None:

@@ -248,7 +248,9 @@ class _Sections:
         if callable(content):
             content = Blocks(content, self._budget)
             if content.size < SMALL and content.whole is not None:
-                content = bytes(content.whole)
+                small_content = bytes(content.whole)
+                content.discard()
+                content = small_content
         self._append(key, RAW, item, len(content), content)
 
     def add_ids(self, ids: IdColumn, table: int) -> None:
@@ -295,6 +297,7 @@ class _Sections:
         packing = self._packing
         assert packing is not None  # noqa: S101 - for the type checker
         filters = Filters(item, packing.shuffle and item > 1, packing.shuffle and delta)
+        stored: Blocks | None = None
         for size in chunk_sizes(item):
             raw_size = 0
 
@@ -307,11 +310,15 @@ class _Sections:
 
                 return compressed(counted(), filters, packing, size)
 
+            if stored is not None:
+                stored.discard()
             stored = Blocks(chunks, self._budget)
             stored.lead(chunk_table(size, stored.lengths))
             if raw_size <= _BEST_RATIO * stored.size or size == item:
                 break
+        assert stored is not None  # noqa: S101 - for the type checker: there are sizes
         if stored.size >= raw_size or raw_size > _MOST_RATIO * stored.size:
+            stored.discard()
             return False
         codec = _CODEC[packing.codec]
         self.flags |= codec

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pecs_np import BinaryPlugin, ComponentValueError, EntityRef, PersistenceError, World, component
 from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn
 from pecs_np.persistence import files
+from pecs_np.persistence.binary import column_writer
 from pecs_np.persistence.binary import plugin as plugin_module
 from pecs_np.persistence.binary.blocks import SMALL, Blocks, Budget, Expanded, Whole, rechunked
 from pecs_np.persistence.binary.blocks import joined as joined_parts
@@ -135,6 +136,36 @@ def test_blocks_that_are_others_the_second_time_are_noticed_at_their_end(second,
     assert joined(found) == lead + joined(second)
     counted.pieces = [JOINED[:7], JOINED[7:]]
     assert joined(blocks) == lead + JOINED
+
+
+def test_what_is_discarded_gives_its_budget_back():
+    budget = Budget(100)
+    blocks = Blocks(make, budget)
+    blocks.lead(b"table")
+    assert budget.left == 100 - len(JOINED)
+    blocks.discard()
+    blocks.discard()
+    assert budget.left == 100
+    assert joined(blocks) == b"table" + JOINED
+    made_anew = Blocks(make, Budget(3))
+    made_anew.discard()
+    assert joined(made_anew) == JOINED
+
+
+@pytest.mark.parametrize("values", ["random", "constant"])
+def test_a_column_that_is_not_packed_after_all_costs_no_budget(define, values):
+    pytest.importorskip("lz4")
+    world = World(seed=1)
+    count = 20_000
+    x = np.random.default_rng(1).bytes(8 * count) if values == "random" else bytes(8 * count)
+    world.spawn_batch(define("Discarded", {"x": np.uint64})(x=np.frombuffer(x, "u8")))
+    world.spawn_batch(define("DiscardedText", {"t": str})(t=["a"] * 50))
+    plugin = BinaryPlugin(compression="lz4", threads=1)
+    budget = Budget(1 << 20)
+    parts = column_writer.encode(world.snapshot(), plugin.packing, budget)
+    kept = sum(sum(part.lengths) for part in parts if isinstance(part, Blocks))
+    assert budget.left == (1 << 20) - kept
+    assert joined_parts(parts) == world.to_bytes(plugin)
 
 
 @pytest.mark.parametrize("error", [ValueError("shape mismatch"), IndexError("out of bounds")])
