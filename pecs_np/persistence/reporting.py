@@ -75,7 +75,7 @@ def watching(progress: Progress | bool | None, total: int | None, doing: str) ->
         def watch(count: int) -> None:
             nonlocal done
             with lock:  # large columns are read by several threads
-                done += count
+                done = _at_most(done + count, total)
                 progress(done, total)
 
         yield watch
@@ -95,7 +95,19 @@ def _bar(total: int | None, doing: str) -> Iterator[Watch | None]:
         yield None
         return
     with tqdm(total=total, desc=doing, unit="B", unit_scale=True) as bar:
-        yield bar.update
+        done = 0
+
+        def watch(count: int) -> None:
+            nonlocal done
+            before, done = done, _at_most(done + count, total)
+            bar.update(done - before)
+
+        yield watch
+
+
+def _at_most(done: int, total: int | None) -> int:
+    # The head of a save may be read twice, and a save written again.
+    return done if total is None else min(done, total)
 
 
 class Tracked:

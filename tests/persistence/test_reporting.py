@@ -87,6 +87,16 @@ def test_progress_counts_up_to_the_bytes_of_the_file(world, tmp_path):
     assert len(loading) > 3
 
 
+def test_progress_never_goes_beyond_the_bytes_of_the_file(tmp_path):
+    path = tmp_path / "small"
+    for plugin in (BinaryPlugin(), BinaryPlugin(version=1)):
+        size = World().save_with(path, plugin).bytes
+        loading = Steps()
+        World.load(path, progress=loading)
+        assert loading[-1] == (size, size)
+        assert max(done for done, _ in loading) == size
+
+
 def test_where_the_size_is_not_known_before_progress_says_so(world, tmp_path):
     saving, streaming, reading = Steps(), Steps(), Steps()
     size = world.save_with(tmp_path / "a", BinaryPlugin(version=1), progress=saving).bytes
