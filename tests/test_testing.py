@@ -1,5 +1,8 @@
 """assert_worlds_equal: silent for equal worlds whatever their order, and precise about what differs."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -76,3 +79,9 @@ def test_zero_and_minus_zero_differ():
     other.insert(other.get_entity_id(13), Number(0.0))
     with pytest.raises(AssertionError, match=r"testing\.Number\.n"):
         assert_worlds_equal(world(), other)
+
+
+def test_the_module_needs_no_pytest():
+    code = "import sys, pecs_np.testing; print([m for m in ('pytest', 'hypothesis') if m in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert run.stdout.strip() == "[]"

@@ -1,4 +1,4 @@
-"""For tests: two worlds compared, whatever ids they gave their entities."""
+"""Two worlds compared, whatever ids they gave their entities."""
 
 from __future__ import annotations
 
