@@ -11,6 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pecs_np import EntityRef, World, component_type, make_component, unregister
+from pecs_np.persistence.json import documents
+from pecs_np.persistence.json.plugin import JsonPlugin
+from pecs_np.testing import assert_worlds_equal
 
 SCALARS = [bool, int, float, complex, np.float16, np.complex64]
 SCALARS += [getattr(np, f"{sign}int{size}") for sign in ("", "u") for size in (8, 16, 32, 64)]
@@ -177,6 +180,38 @@ def test_any_world_comes_back_bit_for_bit(reference, data, drawn):
     assert World.from_bytes(saved).to_bytes() == saved
 
 
+@settings(max_examples=120)
+@given(data=st.data(), drawn=st.lists(schemas, max_size=4), part=st.sampled_from([50, 1 << 20]))
+def test_any_world_comes_back_from_json_bit_for_bit(data, drawn, part):
+    classes = [
+        make_component(name, s, version=i + 1)
+        for i, (name, s) in enumerate(zip(TYPE_NAMES, drawn, strict=False))
+    ]
+    plugins = [JsonPlugin(), JsonPlugin.pretty(), JsonPlugin(schema=False)]
+    usual, documents._PART = documents._PART, part
+    try:
+        world = build(data, classes)
+        before = contents(world, classes)
+        texts = [world.to_bytes(plugin) for plugin in plugins]
+        for plugin, text in zip(plugins, texts, strict=True):
+            back = World.from_bytes(text, plugin)
+            assert back.validate()
+            assert_worlds_equal(back, world)
+            assert back.to_bytes(plugin) == text
+            assert contents(back, classes) == before
+        saved = World.from_bytes(texts[0], plugins[0]).to_bytes()
+        assert World.from_bytes(saved).to_bytes(plugins[0]) == texts[0]
+        for name in TYPE_NAMES:
+            unregister(name)
+        # Now of types that the process does not know.
+        for plugin, text in zip(plugins[:2], texts, strict=False):
+            assert World.from_bytes(text, plugin).to_bytes(plugin) == text
+    finally:
+        documents._PART = usual
+        for name in TYPE_NAMES:
+            unregister(name)
+
+
 def compare_with_reference(save, held):
     """Check that the independent reader finds the same in the file."""
     document = save.schema
@@ -207,6 +242,9 @@ def test_any_metadata_comes_back_with_its_types(reference, metadata, version):
     assert repr(sorted(flat(back.metadata))) == repr(sorted(flat(metadata)))
     assert back.version == version
     assert reference.read(saved).schema["world"]["metadata"] == metadata
+    for plugin in (JsonPlugin(), JsonPlugin.pretty()):
+        text = World(metadata=metadata, version=version).to_bytes(plugin)
+        assert World.from_bytes(text, plugin).to_bytes() == saved
 
 
 def flat(value, path=""):
@@ -237,3 +275,5 @@ def test_any_stable_ids_come_back_in_order(reference, ids, cut):
     back = World.from_bytes(saved)
     assert [int(hi) << 64 | int(lo) for lo, hi in back.stable_ids().tolist()] == ids
     assert all(a < b for a, b in pairwise(back.entities().tolist()))
+    plugin = JsonPlugin()
+    assert World.from_bytes(world.to_bytes(plugin), plugin).to_bytes() == saved

@@ -125,8 +125,11 @@ def from_decimals(texts: Sequence[str] | Sequence[bytes]) -> tuple[Array, int | 
 
 
 def _first_odd(texts: Sequence[Any]) -> int:
-    odd = (i for i, t in enumerate(texts) if not (t.isascii() and t.isdigit() and len(t) <= MOST_DIGITS))
-    return next(odd)
+    return next(i for i, text in enumerate(texts) if not _is_id(text))
+
+
+def _is_id(text: Any) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS and not int(text) >> 128
 
 
 def _close_ids(digits: NDArray[np.uint8], prefix: str | bytes) -> Array | None:

@@ -68,7 +68,7 @@ class DocumentTypes:
             cls = registered(name)
             if cls is None:
                 raise InvalidFormatError(
-                    f"expected the fields of {name!r:.80} in component_types, found none, at {where} in {self._name}",
+                    f"expected the fields of {name!r:.80} in component_types, found none, at {where}",
                     suggestion="define the component before loading, or save it with its schema",
                 )
             type_ = self._types[name] = cls._type
@@ -78,7 +78,7 @@ class DocumentTypes:
         """Return the name of the type of that id."""
         name = self._names.get(_as_text(id_))
         if name is None:
-            raise bad_value("the id of a type of component_types", id_, f"{where}.type_id in {self._name}")
+            raise bad_value("the id of a type of component_types", id_, where)
         return name
 
     def ids_of(self, name: str) -> set[str]:

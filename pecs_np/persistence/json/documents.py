@@ -36,7 +36,7 @@ class Document:
 
     Parameters
     ----------
-    data : bytes-like
+    data : memoryview of bytes
     name : str
         For messages.
     limits : Limits
@@ -59,16 +59,15 @@ class Document:
         If it is too large.
     """
 
-    def __init__(self, data: Any, name: str, limits: Limits) -> None:
+    def __init__(self, data: memoryview, name: str, limits: Limits) -> None:
         if len(data) > limits.total_size:
             raise LimitExceededError(
                 f"expected at most {limits.total_size} bytes, found {len(data)} in {name}",
                 suggestion="pass larger Limits if you trust where it comes from",
             )
-        text = data if isinstance(data, bytes | bytearray) else bytes(data)
         self.name = name
-        self.size = len(text)
-        self._text = memoryview(text)[len(_BOM) :] if text.startswith(_BOM) else memoryview(text)
+        self.size = len(data)
+        self._text = data[len(_BOM) :] if data[: len(_BOM)] == _BOM else data
         self._entities: list[Any] | None = None
         self._bounds: list[tuple[int, int]] = []
         cut = self._cut()

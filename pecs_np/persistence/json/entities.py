@@ -154,7 +154,7 @@ def _name(component: Any, types: DocumentTypes, number: int, i: int, where: Wher
             raise InvalidFormatError(
                 f"expected a type_name or a type_id, found neither at {where(number, suffix)}"
             )
-        return types.name_of(component["type_id"], where(number, suffix))
+        return types.name_of(component["type_id"], where(number, f"{suffix}.type_id"))
     name = component["type_name"]
     if not isinstance(name, str):
         raise bad_value("a name", name, where(number, f"{suffix}.type_name"))

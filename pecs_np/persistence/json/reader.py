@@ -207,7 +207,7 @@ class _Reader:
             places += np.concatenate(table.numbers)[rows].tolist()
         places.sort()
         raise CorruptedDataError(
-            f"expected distinct stable ids, found {double} at entities[{places[0]}] and entities[{places[1]}]"
+            f'expected distinct stable ids, found "{double}" at entities[{places[0]}] and entities[{places[1]}]'
             f" in {self._document.name}"
         )
 
@@ -338,6 +338,6 @@ class _References:
         if unknown.any():
             i = int(unknown.argmax())
             raise DanglingReferenceError(
-                f"expected the stable id of an entity, found {as_int(ids[i])} at {where(i)}"
+                f'expected the stable id of an entity, found "{as_int(ids[i])}" at {where(i)}'
             )
         return found.astype(ENTITY_ID)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import binascii
 import functools
 import re
+import warnings
 from collections.abc import Callable
 from itertools import chain
 from typing import Any
@@ -127,7 +128,7 @@ def read_list(values: list[Any], field: Field, members: Members, where: Where) -
 def read_ids(values: list[Any], where: Where, *, null: bool = False) -> Array:
     """Return stable ids, shape (n,) of u128, from decimal texts or integers; null is 0 where it is allowed."""
     kinds = set(map(type, values))
-    expected = "an id as a decimal text" + " or null" * null
+    expected = "a stable id below 2**128 as a decimal text" + " or null" * null
     if kinds - {str}:
         if kinds - ({str, int, type(None)} if null else {str, int}):
             _check(values, {str, int, type(None)} if null else {str, int}, expected, where)
@@ -137,7 +138,7 @@ def read_ids(values: list[Any], where: Where, *, null: bool = False) -> Array:
         values = ["0" if value is None else str(value) for value in values]
     ids, odd = from_decimals(values)
     if odd is not None:
-        raise bad_value(f"{expected} below 2**128", values[odd], where(odd))
+        raise bad_value(expected, values[odd], where(odd))
     return ids
 
 
@@ -288,10 +289,13 @@ def _times(field: Field, values: list[Any], where: Where) -> Array:
     _check(values, {int, str}, expected, where)
     if set(map(type, values)) == {str}:
         texts = np.array(values, "U")
-        try:
-            times = texts.astype(dtype)
-        except ValueError:
-            times = texts
+        with warnings.catch_warnings():
+            # NumPy warns where it drops a time zone.
+            warnings.simplefilter("error")
+            try:
+                times = texts.astype(dtype)
+            except (ValueError, OverflowError, UserWarning, DeprecationWarning):
+                times = texts
         # Written like this by NumPy, they lose nothing.
         if times.dtype == dtype and (np.datetime_as_string(times) == texts).all():
             return times

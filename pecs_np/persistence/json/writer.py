@@ -60,7 +60,7 @@ def id_of(name: str) -> str:
     Examples
     --------
     >>> id_of("Position")
-    '172584047393127989310195612562043058827'
+    '172757902463082033919015404040541321867'
     """
     return str(int.from_bytes(type_id(name), "little"))
 
