@@ -19,6 +19,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn, Self
 
+import numpy as np
+
 from pecs_np.errors import PecsError, PersistenceError, PersistenceIOError, is_lasting
 from pecs_np.messages import shown
 
@@ -26,6 +28,7 @@ __all__ = [
     "InputFile",
     "PathLike",
     "backup_of",
+    "checked_flag",
     "has_suffix",
     "read_file",
     "replace_file",
@@ -41,6 +44,8 @@ _MOST_AT_ONCE = 1 << 30
 _WATCHED_AT_ONCE = 4 << 20
 _COPIED = _WORTH_ALLOCATING = 1 << 20
 _FIRST_PAUSE = 0.1
+# What a file system answers that does not know a call.
+_UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL})
 _FLAGS = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
@@ -104,7 +109,10 @@ system = System()
 
 @contextlib.contextmanager
 def reporting(doing: str, path: PathLike) -> Iterator[None]:
-    """Turn an OSError of the block into a `PersistenceIOError` that says what was being done to *path*."""
+    """Turn an OSError of the block into a `PersistenceIOError` that says what was being done to *path*.
+
+    A path that no system call takes is one too.
+    """
     try:
         name = os.fsdecode(path)
     except TypeError:
@@ -113,15 +121,30 @@ def reporting(doing: str, path: PathLike) -> Iterator[None]:
             suggestion="pass a str, a pathlib.Path or an open file",
         ) from None
     try:
+        if b"\0" in os.fsencode(name):
+            raise OSError("a path holds no null character")
         yield
     except PecsError:
         raise
-    except (OSError, ValueError) as error:
+    except (OSError, UnicodeEncodeError) as error:
         raise PersistenceIOError(
             f"{doing} {printable(name)!r} failed: {getattr(error, 'strerror', None) or error}",
             errno=getattr(error, "errno", None),
             filename=name,
         ) from error
+
+
+def checked_flag(value: Any, name: str) -> bool:
+    """Return an option that is on or off as a bool.
+
+    Raises
+    ------
+    PersistenceError
+        If it is anything else: ``"no"`` would be on, and an array has no truth.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise PersistenceError(f"expected True or False for {name}, found {shown(value)}")
+    return bool(value)
 
 
 def printable(name: str) -> str:
@@ -244,7 +267,8 @@ def replace_file(
     ----------
     path : path
     buffers : iterable of bytes-like, or what returns one
-        Asked for again at each try. If it has a ``size``, that is the bytes of them all.
+        Asked for again at each try, so that an iterator, which gives them once, goes with no retries. If it
+        has a ``size``, that is the bytes of them all.
     durable : bool
         Flush file and directory to the disk, so that the save also survives a loss of power.
     backup : bool
@@ -261,6 +285,12 @@ def replace_file(
     """
     if type(retries) is not int or retries < 0:
         raise PersistenceError(f"expected a number of retries from 0, found {shown(retries)}")
+    durable, backup = checked_flag(durable, "durable"), checked_flag(backup, "backup")
+    if retries and isinstance(buffers, Iterator):
+        raise PersistenceError(
+            f"expected buffers that can be asked for again, found {shown(buffers)} with retries={retries}",
+            suggestion="pass a function that returns them",
+        )
     with reporting("saving to", path):
         name = os.fsdecode(path)
         if os.path.basename(name) in ("", os.curdir, os.pardir):
@@ -270,6 +300,8 @@ def replace_file(
         make = buffers if callable(buffers) else lambda: buffers
 
         def save() -> None:
+            # Before the write, which may be long and in vain, and after it, when it counts.
+            replacement.check(backup=backup)
             replacement.write(make(), durable=durable)
             replacement.check(backup=backup)
             if backup:
@@ -411,11 +443,17 @@ def has_suffix(path: Any, suffix: str) -> bool:
 
 def _write(path: str, buffers: Iterable[Buffer], *, like: str, durable: bool) -> None:
     """Write *buffers* whole, however little each call takes, to a new file with the mode of *like*."""
-    descriptor = system.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o666)
+    mode: int | None = None
+    with contextlib.suppress(FileNotFoundError, PermissionError):
+        mode = stat.S_IMODE(system.stat(like).st_mode)
+    # At no moment may others do more with it than with the old file.
+    first = 0o666 if mode is None else mode & 0o777 | stat.S_IWUSR
+    descriptor = system.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, first)
     try:
-        # Without modes, or rights to set them, the content still counts.
-        with contextlib.suppress(FileNotFoundError, PermissionError):
-            system.chmod(descriptor, stat.S_IMODE(system.stat(like).st_mode))
+        if mode is not None:
+            # Where there are no modes, or no rights to set them, the content still counts.
+            with contextlib.suppress(OSError):
+                system.chmod(descriptor, mode)
         size = getattr(buffers, "size", 0)
         if size >= _WORTH_ALLOCATING:
             _allocate(descriptor, size)
@@ -442,7 +480,7 @@ def _allocate(descriptor: int, size: int) -> None:
         system.allocate(descriptor, 0, size)
     except OSError as error:
         # Not every file system can.
-        if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+        if error.errno not in _UNSUPPORTED:
             raise
 
 
@@ -453,8 +491,8 @@ def _flush_directory(directory: str) -> None:
     try:
         system.fsync(descriptor)
     except OSError as error:
-        # Some network file systems do not flush directories; they flush renames by themselves.
-        if error.errno != errno.EINVAL:
+        # Some file systems do not flush directories; they flush renames by themselves.
+        if error.errno not in _UNSUPPORTED:
             raise
     finally:
         system.close(descriptor)

@@ -55,8 +55,11 @@ def is_harmless(call, fault):
     short = fault.name in SHORT
     if call.kind == "write" or call.kind == "read_at":
         return short
-    if call.kind in {"stat", "chmod"}:
+    if call.kind == "stat":
         return None if fault.errno == errno.EACCES else False
+    if call.kind == "chmod":
+        # There are file systems without modes.
+        return True
     if call.kind == "link":
         # One that was made all the same stands in the way of the copy.
         return None if fault.after else True
@@ -251,7 +254,9 @@ def faulty_calls(case, faulty, *, links=True, **options):
 def test_pauses_grow_and_the_last_refusal_is_the_one_that_is_raised(make_case, faulty, refusal):
     case = make_case("first", "raw")
     case.prepare()
-    system = faulty(0, refusal(errno.ENOSPC), "kind")
+    number = next(i for i, call in enumerate(faulty_calls(case, faulty)) if call.kind == "open")
+    case.prepare()
+    system = faulty(number, refusal(errno.ENOSPC), "kind")
     with pytest.raises(PersistenceIOError, match=re.escape(os.strerror(errno.ENOSPC))) as caught:
         case.save(retries=5)
     assert caught.value.errno == errno.ENOSPC
@@ -285,14 +290,33 @@ def test_what_can_be_no_path_is_not_tried_again(faulty, path):
     assert system.pauses == []
 
 
-def test_a_folder_that_does_not_flush_is_no_error(make_case, faulty, refusal):
+@pytest.mark.parametrize("code", [errno.ENOTSUP, errno.EPERM, errno.ENOSYS, errno.EINVAL, errno.EIO])
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o400])
+def test_a_save_whose_mode_cannot_be_set_is_made_and_no_more_open_than_the_old_one(
+    make_case, faulty, refusal, code, mode
+):
+    case = make_case("later", "raw")
+    case.prepare()
+    case.path.chmod(mode)
+    number = next(i for i, call in enumerate(faulty_calls(case, faulty)) if call.kind == "chmod")
+    case.prepare()
+    case.path.chmod(mode)
+    system = faulty(number, refusal(code))
+    case.save()
+    assert [call.kind for call in system.failed] == ["chmod"]
+    assert case.read(case.path) == case.new
+    assert not case.path.stat().st_mode & 0o777 & ~(mode | 0o200)
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_folder_that_does_not_flush_is_no_error(make_case, faulty, refusal, code):
     # As some network file systems have it.
     case = make_case("later", "raw")
     case.prepare()
     calls = faulty_calls(case, faulty)
     number = max(i for i, call in enumerate(calls) if call.kind == "fsync")
     case.prepare()
-    system = faulty(number, refusal(errno.EINVAL))
+    system = faulty(number, refusal(code))
     case.save()
     assert len(system.failed) == 1
     assert case.read(case.path) == case.new
@@ -364,6 +388,10 @@ READERS = {
 }
 
 
+def first_read(system):
+    return next(i for i, call in enumerate(system.calls) if call.kind in ("read_at", "read"))
+
+
 @pytest.mark.parametrize("name", ["raw", "zstd", "version 1"])
 @pytest.mark.parametrize("reader", READERS)
 def test_a_load_of_which_any_call_fails_gives_the_world_or_raises(
@@ -393,7 +421,8 @@ def test_a_load_of_which_any_call_fails_gives_the_world_or_raises(
             assert open_descriptors() == descriptors, what
             if {call.kind for call in system.failed} == {"close"} or fault.name in SHORT:
                 assert error is None, what
-            else:
+            elif fault.name != "a flipped bit" or error is not None or number != first_read(system):
+                # Of the bytes by which the format is told not each one counts; they are read again.
                 assert error is not None, what
             if error is None:
                 assert found == expected, what
@@ -467,7 +496,8 @@ def test_a_load_that_fails_finds_the_backup_and_says_so(make_case, faulty, read_
             if not system.failed:
                 continue
             tally["loads with a backup"] += 1
-            if fault.name in SHORT or system.calls[number].kind == "close":
+            unread = fault.name == "a flipped bit" and number == first_read(system) and not caught
+            if fault.name in SHORT or system.calls[number].kind == "close" or unread:
                 assert found == old
                 assert not caught
             else:

@@ -159,6 +159,65 @@ def test_a_buffer_that_is_none_leaves_the_old_file_and_no_other(old, buffers):
     assert names(old.parent) == ["game.pecs"]
 
 
+def test_what_an_encoder_raises_is_not_told_as_an_error_of_the_system(old):
+    def failing():
+        yield b"x"
+        raise ValueError("a bug")
+
+    with pytest.raises(ValueError, match="a bug") as caught:
+        replace_file(old, failing())
+    assert not isinstance(caught.value, PersistenceError)
+    assert old.read_bytes() == b"old"
+    assert names(old.parent) == ["game.pecs"]
+
+
+@pytest.mark.parametrize("value", [np.array([1, 2]), np.array([]), "no", 1, None, []])
+@pytest.mark.parametrize("flag", ["durable", "backup"])
+def test_flags_are_true_or_false(old, flag, value):
+    with pytest.raises(PersistenceError, match=f"expected True or False for {flag}, found"):
+        replace_file(old, [b"new"], **{flag: value})
+    assert old.read_bytes() == b"old"
+    replace_file(old, [b"new"], **{flag: np.bool_(False)})
+    assert old.read_bytes() == b"new"
+
+
+def test_an_iterator_which_gives_its_buffers_once_is_not_tried_again(old):
+    with pytest.raises(PersistenceError, match="buffers that can be asked for again"):
+        replace_file(old, iter([b"new"]), retries=1)
+    assert old.read_bytes() == b"old"
+    replace_file(old, iter([b"new"]))
+    assert old.read_bytes() == b"new"
+    replace_file(old, lambda: iter([b"newer"]), retries=1)
+    assert old.read_bytes() == b"newer"
+
+
+@pytest.mark.parametrize("place", ["game.pecs", "game.pecs.bak"])
+def test_what_is_no_file_is_noticed_before_anything_is_written(tmp_path, place):
+    (tmp_path / place).mkdir()
+    asked = []
+
+    def make():
+        asked.append(1)
+        return [b"new"]
+
+    with pytest.raises(PersistenceIOError, match="a folder of that name"):
+        replace_file(tmp_path / "game.pecs", make, backup=True)
+    assert not asked
+    assert names(tmp_path) == [place]
+
+
+def test_what_takes_the_place_of_the_file_while_it_is_written_is_noticed(tmp_path):
+    path = tmp_path / "game.pecs"
+
+    def make():
+        path.mkdir()
+        yield b"new"
+
+    with pytest.raises(PersistenceIOError, match="a folder of that name"):
+        replace_file(path, make())
+    assert names(tmp_path) == ["game.pecs"]
+
+
 def test_a_missing_directory_is_an_error_that_names_the_path(tmp_path):
     path = tmp_path / "nowhere" / "game.pecs"
     with pytest.raises(PersistenceIOError, match="nowhere") as caught:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import threading
 from typing import Any, Protocol
@@ -173,8 +174,12 @@ class MappedSource(BytesSource):
 
     def __init__(self, file: InputFile) -> None:
         with reporting("mapping", file.name):
-            # An empty file cannot be mapped.
-            data = mmap.mmap(file.descriptor, 0, access=mmap.ACCESS_READ) if file.size else b""
+            try:
+                # An empty file cannot be mapped.
+                data = mmap.mmap(file.descriptor, 0, access=mmap.ACCESS_READ) if file.size else b""
+            except ValueError as error:
+                # It has become one.
+                raise OSError(errno.EINVAL, str(error)) from None
         super().__init__(data, file.name)
 
     def close(self) -> None:
