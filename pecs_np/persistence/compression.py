@@ -34,7 +34,7 @@ from pecs_np.errors import CorruptedDataError, InvalidFormatError, PersistenceEr
 from pecs_np.messages import shown
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 __all__ = [
     "CHUNK",
@@ -286,12 +286,11 @@ def in_order(function: Callable[[Item], Result], items: Iterable[Item], threads:
         first = list(itertools.islice(items, 2))
         items = itertools.chain(first, items)
         threads = min(threads, len(first))
-    if threads <= 1:
+    pool_type = _pool_type() if threads > 1 else None
+    if pool_type is None:
         yield from map(function, items)
         return
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - slow to import
-
-    with ThreadPoolExecutor(threads, "pecs") as pool:
+    with pool_type(threads, "pecs") as pool:
         pending: deque[Future[Result]] = deque()
         try:
             for item in items:
@@ -311,6 +310,15 @@ def in_order(function: Callable[[Item], Result], items: Iterable[Item], threads:
         finally:
             for future in pending:
                 future.cancel()
+
+
+def _pool_type() -> type[ThreadPoolExecutor] | None:
+    """Return what makes pools of threads, None where the program is ending and there are none any more."""
+    try:
+        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - slow to import
+    except RuntimeError:
+        return None
+    return ThreadPoolExecutor
 
 
 Compress = Callable[[Bytes, int], bytes]

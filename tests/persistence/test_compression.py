@@ -432,3 +432,37 @@ def test_a_backup_is_no_help_where_a_package_is_missing(world, tmp_path):
     world.save(path)
     world.save_with(path, BinaryPlugin(compression="lz4"), backup=True)
     run(BLOCK + "refused(lambda: World.load(sys.argv[2], backup=True))", "lz4", path)
+
+
+AT_EXIT = """
+import atexit, sys
+import numpy as np
+import pecs_np
+from pecs_np import BinaryPlugin, World
+
+Point = pecs_np.make_component("AtExitPoint", {"x": np.float64})
+world = World(seed=1)
+world.spawn_batch(Point(x=np.arange(500_000.0)))
+plugin = BinaryPlugin(compression=sys.argv[1], threads=4)
+
+
+def save():
+    # The first that needs threads, when there are none any more.
+    assert "concurrent.futures.thread" not in sys.modules
+    data = world.to_bytes(plugin)
+    assert World.from_bytes(data, plugin).to_bytes() == world.to_bytes()
+    print(len(data))
+
+
+atexit.register(save)
+"""
+
+
+@pytest.mark.parametrize("codec", ["zstd", "lz4"])
+def test_the_first_compressed_save_may_be_made_when_the_program_ends(codec):
+    pytest.importorskip({"zstd": "backports.zstd", "lz4": "lz4"}[codec])
+    root = Path(pecs_np.__file__).parents[1]
+    command = [sys.executable, "-c", AT_EXIT, codec]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert int(done.stdout) > 0

@@ -418,3 +418,19 @@ def test_one_plugin_serves_many_threads(world):
         assert set(pool.map(lambda _: world.to_bytes(plugin), range(8))) == {data}
         for back in pool.map(lambda _: World.from_bytes(data, plugin), range(8)):
             assert_worlds_equal(back, world)
+
+
+@pytest.mark.parametrize("shuffle", ["no", 1, None, np.array([True, False])])
+@pytest.mark.parametrize("compression", [None, "lz4"])
+def test_shuffle_is_true_or_false(shuffle, compression):
+    with pytest.raises(PersistenceError, match="expected True or False for shuffle"):
+        BinaryPlugin(compression=compression, shuffle=shuffle)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("what", [None, 5, "x", [], World()])
+def test_what_is_no_snapshot_is_not_encoded(version, what):
+    plugin = BinaryPlugin(version=version)
+    for encode in (plugin.encode, plugin.encode_stream, plugin.to_bytes):
+        with pytest.raises(PersistenceError, match=r"expected a Snapshot, found .*; pass world.snapshot"):
+            encode(what)
