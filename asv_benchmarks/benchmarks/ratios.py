@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import orjson
 
 import pecs_np
 from pecs_np import BinaryPlugin, World
@@ -20,6 +21,8 @@ from pecs_np.persistence.checksum import crc64
 
 from .common import Position, Velocity, columns, populated
 from .formats import alternating, walks
+from .json_format import PLUGIN as JSON
+from .json_format import by_dicts
 
 
 def best(*calls, repeat=15, number=1):
@@ -163,6 +166,24 @@ def track_alternating_records():
     return ours / bare
 
 
+def track_json_to_bytes_of_1000():
+    world = populated(1000)
+    ours, bare = best(lambda: world.to_bytes(JSON), lambda: by_dicts(world), number=50)
+    return ours / bare
+
+
+def track_json_from_bytes_of_1000():
+    data = populated(1000).to_bytes(JSON)
+    ours, bare = best(lambda: World.from_bytes(data, JSON), lambda: orjson.loads(data), number=50)
+    return ours / bare
+
+
+def track_json_from_bytes():
+    data = populated(1_000_000).to_bytes(JSON)
+    ours, bare = best(lambda: World.from_bytes(data, JSON), lambda: orjson.loads(data), repeat=3)
+    return ours / bare
+
+
 def _beside(folder):
     """Return a world of 1M entities and an array of as many bytes, to save beside each other."""
     world = populated(1_000_000)
@@ -251,6 +272,14 @@ TABLE = (
         "version 1: archetypes that alternate : those that stand together, 200,000 entities",
         20,
     ),
+    (
+        track_json_to_bytes_of_1000,
+        "ratio",
+        "JSON, 1,000 entities: `to_bytes` : a dict for each and one `orjson.dumps`",
+        1 / 3,
+    ),
+    (track_json_from_bytes_of_1000, "ratio", "JSON, 1,000 entities: `from_bytes` : `orjson.loads` alone", 2),
+    (track_json_from_bytes, "ratio", "JSON, 1M entities: `from_bytes` : `orjson.loads` alone", 2),
     (
         track_save,
         "ratio",
