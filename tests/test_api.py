@@ -27,6 +27,7 @@ FLOORS = [
         "ecs.values",
         "ecs.entities",
         "ecs.stable_index",
+        "ecs.awaited",
         "ecs.registry",
         "ecs.components",
         "ecs.definition",
@@ -84,9 +85,14 @@ FLOORS = [
         "persistence.json.reader",
         "persistence.json.plugin",
         "persistence.packed",
+        "persistence.entity_plugins",
+        "persistence.stores.records",
+        "persistence.stores.store",
+        "persistence.stores.memory",
         "persistence.saving",
         "persistence.loading",
         "persistence.formats",
+        "persistence.entity_manager",
         "persistence.manager",
     ],
     [
@@ -100,7 +106,7 @@ FLOORS = [
         "testing.plugin_contract",
     ],
 ]
-PACKAGES = ("ecs", "persistence", "persistence.binary", "persistence.json", "testing")
+PACKAGES = ("ecs", "persistence", "persistence.binary", "persistence.json", "persistence.stores", "testing")
 ORDER = {f"pecs_np.{name}": i for i, name in enumerate(name for floor in FLOORS for name in floor)}
 
 
@@ -133,7 +139,7 @@ def test_imports_point_down(module):
 def test_all_is_complete(module):
     namespace = importlib.import_module(module)
     assert namespace.__doc__
-    if module in ("pecs_np.ecs", "pecs_np.persistence.binary", "pecs_np.persistence.json"):
+    if module in ("pecs_np.ecs", "pecs_np.persistence.binary", "pecs_np.persistence.stores", "pecs_np.persistence.json"):
         return
     public = set(namespace.__all__)
     assert len(public) == len(namespace.__all__)

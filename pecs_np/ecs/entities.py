@@ -24,6 +24,7 @@ __all__ = ["Entities", "EntityId", "StableId", "StableIdSource", "as_stable_ids"
 _SLOT = (1 << 32) - 1
 _SLOTS = np.uint64(_SLOT)
 _MOST_SLOTS = 1 << 32
+_AWAITED = -2
 
 
 # Slot 0 of new books, and no free slots: shared, because nothing is ever written to them.
@@ -140,7 +141,7 @@ class Entities:
     generations : ndarray of uint32
         By slot.
     tables : ndarray of int32
-        By slot, the table's number; -1 where the slot is free.
+        By slot, the table's number; -1 where the slot is free, -2 where its entity is awaited.
     rows : ndarray of int64
     """
 
@@ -239,14 +240,33 @@ class Entities:
         self._free[self._free_count : stop] = slots
         self._free_count = stop
 
+    def set_aside(self, ids: NDArray[np.uint64]) -> None:
+        """Make *ids*, just allocated or alive, those of entities that are awaited."""
+        self._cover()
+        self.tables[(ids & _SLOTS).astype(np.int64)] = _AWAITED
+
+    def bring(self, ids: NDArray[np.uint64]) -> None:
+        """Make awaited *ids* alive."""
+        self.tables[(ids & _SLOTS).astype(np.int64)] = 0
+
+    def awaits(self, ids: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Tell which of *ids*, u64 of any shape, are set aside for entities to come."""
+        awaited: NDArray[np.bool_] = self._tables_of(ids) == _AWAITED
+        return awaited
+
     def alive(self, ids: Array) -> NDArray[np.bool_]:
         """Tell which of *ids*, u64 of any shape, are alive."""
+        alive: NDArray[np.bool_] = self._tables_of(ids) >= 0
+        return alive
+
+    def _tables_of(self, ids: Array) -> NDArray[np.int32]:
+        """Return the table number of each of *ids*, -2 where it is awaited, -1 where it is none of this world."""
         self._cover()
         slots = (ids & _SLOTS).astype(np.int64)
         known = (slots < self._next) & (slots > 0)
         slots = np.where(known, slots, 0)
-        known &= (self.generations[slots] == ids >> np.uint64(32)) & (self.tables[slots] >= 0)
-        return known
+        known &= self.generations[slots] == ids >> np.uint64(32)
+        return np.where(known, self.tables[slots], np.int32(-1))
 
     def is_alive(self, entity: int) -> bool:
         """Tell whether one entity is alive."""

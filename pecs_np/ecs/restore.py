@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from pecs_np.ecs.storage import Storage
     from pecs_np.ecs.world import World
 
-__all__ = ["Mode", "fill", "restore"]
+__all__ = ["Mode", "fill", "restore", "upsert"]
 
 Mode = Literal["exact", "merge", "overwrite"]
 
@@ -67,6 +68,22 @@ def restore(world: World, snapshot: Snapshot, mode: Mode) -> list[IdColumn]:
     return entities
 
 
+def upsert(world: World, snapshot: Snapshot) -> None:
+    """Bring *snapshot*, whose entities and references are ids of *world* already, over what is there.
+
+    Entities that the world has take on the snapshot's components, transient ones stay; awaited ones come.
+    """
+    storage = world._storage
+    for table in snapshot.tables:
+        table.check()
+        table.check_ids()
+        for type_ in table.types:
+            storage.check_known(type_)
+    for table in snapshot.tables:
+        storage.source.avoid(table.stable_ids)
+        _add(storage, table, table.entities.array(), None)
+
+
 def fill(world: World, snapshot: Snapshot) -> None:
     """Make *snapshot*, which is known to make sense, the content of an empty *world*, ids and all."""
     storage = world._storage
@@ -80,6 +97,7 @@ def fill(world: World, snapshot: Snapshot) -> None:
     if storage.tables or storage.index is not None:
         storage.clear()
     storage.entities = entities
+    storage.awaited = None
     itself = None if snapshot.sound else EntityMap((t.entities, t.entities) for t in snapshot.tables)
     for table in snapshot.tables:
         own = storage.adopt(table, _owned(table))
@@ -117,19 +135,28 @@ def _owned(table: SnapshotTable) -> dict[str, Array]:
 def _identify(storage: Storage, table: SnapshotTable, mode: Mode) -> IdColumn:
     """Return the entity id in this world of each row: new, or in mode "overwrite" the one that is here."""
     if mode == "merge":
-        return storage.entities.allocate(table.rows)
-    here = storage.find_stable(table.stable_ids.array())
+        if storage.awaited is None:
+            return storage.entities.allocate(table.rows)
+        return storage.allocate_for(table.stable_ids.array())
+    stable_ids = table.stable_ids.array()
+    here = storage.find_stable(stable_ids)
     new = np.flatnonzero(here == 0)
-    here[new] = storage.entities.allocate(len(new)).array()
+    here[new] = storage.allocate_for(stable_ids.take(new)).array()
     return IdColumn(ENTITY_ID, array=here)
 
 
-def _add(storage: Storage, table: SnapshotTable, ids: NDArray[np.uint64], mapped: EntityMap) -> None:
-    """Add the rows of *table* under *ids*; rows whose entity is here already replace its components."""
+def _add(
+    storage: Storage, table: SnapshotTable, ids: NDArray[np.uint64], mapped: Callable[[Array], Array] | None
+) -> None:
+    """Add the rows of *table* under *ids*; rows whose entity is here already replace its components.
+
+    References are sent through *mapped*. Without it they are those of this world, as are *ids*, which the
+    stable-id index has.
+    """
     values = {}
     for type_ in table.types:
         column = table.columns[type_.name]
-        if type_.layout.refers or type_.layout.variable:
+        if mapped is not None and (type_.layout.refers or type_.layout.variable):
             column = private_copy(column, type_.fields)
             remap(column, type_.fields, mapped)
         values[type_.name] = column
@@ -151,7 +178,7 @@ def _add(storage: Storage, table: SnapshotTable, ids: NDArray[np.uint64], mapped
     stable = IdColumn(STABLE_ID, array=stable_ids)
     entities = IdColumn(ENTITY_ID, array=ids.take(new))
     rows_of = {n: c if len(new) == len(c) else c.take(new) for n, c in values.items()}
-    storage.append(storage.table(table.types), entities, stable, rows_of)
+    storage.append(storage.table(table.types), entities, stable, rows_of, known=mapped is None)
 
 
 def _replaced(old: tuple[ComponentType, ...], new: tuple[ComponentType, ...]) -> tuple[ComponentType, ...]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pecs_np.ecs.arrays import Array, read_only, strictly_increasing
+from pecs_np.ecs.awaited import Awaited
 from pecs_np.ecs.components import Component, ComponentType, component_type
 from pecs_np.ecs.entities import Entities, EntityId, StableId, StableIdSource
 from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn, as_int
@@ -39,6 +40,8 @@ class Storage:
         By number.
     types : dict of str to ComponentType
         Every type the world has met.
+    awaited : Awaited or None
+        Entities that are referred to but not here.
     unplaced : set of Table
         Those with rows that the books do not know yet; `place` notes them when somebody asks.
     version : int
@@ -53,6 +56,7 @@ class Storage:
         self.entities = Entities(capacity)
         self.source = StableIdSource(seed)
         self.index: StableIndex | None = None
+        self.awaited: Awaited | None = None
         self.tables: list[Table] = []
         self.types: dict[str, ComponentType] = {}
         self.by_names: dict[tuple[str, ...], Table] = {}
@@ -143,7 +147,7 @@ class Storage:
     def clear(self) -> None:
         """Forget all tables of a world without entities."""
         self.tables, self.by_names, self.by_types = [], {}, {}
-        self.index = None
+        self.index = self.awaited = None
         self.unplaced.clear()
         self.matches.clear()
 
@@ -173,6 +177,9 @@ class Storage:
         table.entities.extend(entities)
         table.stable_ids.extend(stable_ids)
         self.unplaced.add(table)
+        if self.awaited is not None:
+            ids = entities.array()
+            self.entities.bring(ids[self.entities.awaits(ids)])
         if self.index is not None and not known:
             if entities.size == 1:
                 self.index.add_one(as_int(stable_ids.array()[0]), int(entities.array()[0]))
@@ -264,7 +271,7 @@ class Storage:
     def stable_index(self) -> StableIndex:
         """Return the index of stable ids, built now if this is its first use."""
         if self.index is None:
-            self.index = StableIndex(self._alive)
+            self.index = StableIndex(self._known)
             tables = [table for table in self.tables if table.size]
             if tables:
                 self.index.add(
@@ -273,14 +280,71 @@ class Storage:
                 )
         return self.index
 
-    def _alive(self, ids: Array) -> NDArray[np.bool_]:
+    def _known(self, ids: Array) -> NDArray[np.bool_]:
         # Not bound to the books of today: an exact restore begins new ones.
-        return self.entities.alive(ids)
+        return self.entities.alive(ids) | self.entities.awaits(ids)
 
     def find_stable(self, stable_ids: Array) -> NDArray[np.uint64]:
         """Return the live entity of each of *stable_ids*, shape (n,), or 0."""
         found = self.stable_index().find(stable_ids)
         found[~self.entities.alive(found)] = 0
+        return found
+
+    def identify(self, stable_ids: Array, *, distinct: bool = False) -> NDArray[np.uint64]:
+        """Return the entity of each of *stable_ids*, shape (n,), 0 for 0.
+
+        Where it is not in the world an id is set aside, under which it will come. With *distinct*, none
+        stands twice.
+        """
+        found = self.stable_index().find(stable_ids)
+        found[~self._known(found)] = 0
+        lacking = np.flatnonzero((found == 0) & ((stable_ids["lo"] | stable_ids["hi"]) != 0))
+        if len(lacking):
+            asked = stable_ids.take(lacking)
+            which: Any = slice(None)
+            if not distinct:
+                # As bytes: NumPy sorts records field by field.
+                unique, which = np.unique(asked.view("V16"), return_inverse=True)
+                asked = unique.view(STABLE_ID)
+            fresh = self.entities.allocate(len(asked)).array()
+            self._await(asked, fresh)
+            self.stable_index().add(asked, fresh)
+            found[lacking] = fresh[which]
+        return found
+
+    def allocate_for(self, stable_ids: Array) -> IdColumn:
+        """Return new entity ids for the free *stable_ids*, shape (n,); those set aside for awaited ones."""
+        if self.awaited is None:
+            return self.entities.allocate(len(stable_ids))
+        ids = self.stable_index().find(stable_ids)
+        waiting = self.entities.awaits(ids)
+        ids[~waiting] = self.entities.allocate(int(np.count_nonzero(~waiting))).array()
+        return IdColumn(ENTITY_ID, array=ids)
+
+    def set_aside(self, ids: NDArray[np.uint64]) -> None:
+        """Take live, distinct entities out of the world, and keep their ids for when they come again."""
+        self.stable_index()
+        for table, rows, _ in self.groups(ids):
+            self._await(table.stable_ids.array().take(rows), table.entities.array().take(rows))
+            self.remove_rows(table, rows)
+        if len(ids):
+            self.changed()
+
+    def _await(self, stable_ids: Array, entities: NDArray[np.uint64]) -> None:
+        if self.awaited is None:
+            self.awaited = Awaited(self.entities)
+        self.awaited.add(stable_ids, entities)
+
+    def stable_ids_of(self, ids: NDArray[np.uint64]) -> Array:
+        """Return the stable id of each of *ids*, shape (n,), of awaited entities too; 0 where there is none."""
+        found = np.zeros(len(ids), STABLE_ID)
+        alive = self.entities.alive(ids)
+        living = np.flatnonzero(alive)
+        for table, rows, order in self.groups(ids[living], distinct=False):
+            found[living[order]] = table.stable_ids.array().take(rows)
+        if self.awaited is not None and len(living) < len(ids):
+            others = np.flatnonzero(~alive)
+            found[others] = self.awaited.stable_ids_of(ids[others])
         return found
 
     def check_free(self, stable_ids: Array) -> None:

@@ -151,7 +151,7 @@ def _reference_problems(
     if not len(values):
         return
     flat = values.reshape(-1).astype(np.uint64)
-    dead = np.flatnonzero((flat != 0) & ~storage.entities.alive(flat))
+    dead = np.flatnonzero((flat != 0) & ~storage.entities.alive(flat) & ~storage.entities.awaits(flat))
     if len(dead):
         row = dead[0] // (len(flat) // len(values))
         if ends is not None:

@@ -145,7 +145,7 @@ class World:
         """
         stable_id = StableId(stable_id)
         self._storage.check_free(np.array([as_record(stable_id)], STABLE_ID))
-        entity = self._spawn_one(lambda _: stable_id, components)
+        entity = self._spawn_one(lambda _: stable_id, components, stable_id)
         self._storage.source.avoid(IdColumn(STABLE_ID, [(stable_id, 1)]))
         return entity
 
@@ -186,7 +186,10 @@ class World:
         table = self._storage.table(bundle.types)
         values = bundle.owned(count)
         table.reserve(count)
-        entities = self._storage.entities.allocate(count)
+        if given is None or self._storage.awaited is None:
+            entities = self._storage.entities.allocate(count)
+        else:
+            entities = self._storage.allocate_for(given)
         if given is None:
             stable = IdColumn(STABLE_ID, [(self._storage.source.take(count), count)] if count else ())
         else:
@@ -214,6 +217,20 @@ class World:
             self._storage.remove_rows(table, rows)
         if groups:
             self._storage.changed()
+
+    def unload(self, entity: Any) -> None:
+        """Remove an entity, or each of an array of them, that an entity store has and may give back.
+
+        Unlike those of one that is despawned its id is not given to another: references to it stay, are
+        not alive, and `get_stable_id` tells of them what to load. It comes again under the same id.
+
+        Raises
+        ------
+        EntityNotFoundError
+            If one is not alive; nothing is removed then.
+        """
+        ids, _ = as_entity_ids(entity)
+        self._storage.set_aside(ids)
 
     def clear(self) -> None:
         """Remove all entities; resources, generators and metadata stay."""
@@ -328,15 +345,16 @@ class World:
         return np.concatenate([np.empty(0, STABLE_ID), *parts])
 
     def get_stable_id(self, entity: Any) -> Any:
-        """Return the stable id of an entity, None if it is not alive; for an array, an array with 0 there."""
+        """Return the stable id of an entity, None if there is none; for an array, an array with 0 there.
+
+        A reference to an entity of a store that is not loaded has one too.
+        """
         ids, scalar = as_entity_ids(entity)
-        found = np.zeros(len(ids), STABLE_ID)
-        alive = np.flatnonzero(self._storage.entities.alive(ids))
-        for table, rows, order in self._storage.groups(ids[alive], distinct=False):
-            found[alive[order]] = table.stable_ids.array().take(rows)
+        found = self._storage.stable_ids_of(ids)
         if not scalar:
             return found
-        return StableId(as_int(found[0])) if len(alive) else None
+        stable_id = as_int(found[0])
+        return StableId(stable_id) if stable_id else None
 
     def get_entity_id(self, stable_id: Any) -> Any:
         """Return the entity of a stable id, None if there is none; for an array, an array with 0 there."""
@@ -452,11 +470,15 @@ class World:
 
     # Inside
 
-    def _spawn_one(self, take: Any, components: Sequence[Any]) -> EntityId:
+    def _spawn_one(self, take: Any, components: Sequence[Any], chosen: StableId | None = None) -> EntityId:
         bundle = Bundle(components, self._storage)
         bundle.length(1)
         table = self._storage.table(bundle.types)
-        entity = self._storage.entities.allocate_one()
+        if chosen is None or self._storage.awaited is None:
+            entity = self._storage.entities.allocate_one()
+        else:
+            given = np.array([as_record(chosen)], STABLE_ID)
+            entity = int(self._storage.allocate_for(given).array()[0])
         stable_id = take(1)
         self._storage.append(
             table, IdColumn(ENTITY_ID, [(entity, 1)]), IdColumn(STABLE_ID, [(stable_id, 1)]), bundle.owned(1)

@@ -5,6 +5,7 @@ from pecs_np.persistence.binary.plugin import BinaryPlugin
 from pecs_np.persistence.binary.save import Save, SaveTable
 from pecs_np.persistence.compression import CompressionType
 from pecs_np.persistence.drafts import WorldDraft
+from pecs_np.persistence.entity_plugins import EntityPersistencePlugin
 from pecs_np.persistence.filters import (
     BlacklistFilter,
     CompositeFilter,
@@ -20,15 +21,20 @@ from pecs_np.persistence.migrations import Migration, MigrationChain, MigrationP
 from pecs_np.persistence.plugins import PersistencePlugin
 from pecs_np.persistence.reporting import SaveReport
 from pecs_np.persistence.resolving import resolve_types
+from pecs_np.persistence.stores.memory import KeyValueEntityPlugin
+from pecs_np.persistence.stores.store import EntityStore
 
 __all__ = [
     "BinaryPlugin",
     "BlacklistFilter",
     "CompositeFilter",
     "CompressionType",
+    "EntityPersistencePlugin",
     "EntityRow",
+    "EntityStore",
     "FormatFlags",
     "JsonPlugin",
+    "KeyValueEntityPlugin",
     "Limits",
     "Migration",
     "MigrationChain",

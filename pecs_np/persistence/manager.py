@@ -1,4 +1,4 @@
-"""`PersistenceManager`: formats by name, migrations, and saves in the background."""
+"""`PersistenceManager`: formats and entity stores by name, migrations, and saves in the background."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pecs_np.ecs.snapshot import TableFilter
 from pecs_np.ecs.world import World
 from pecs_np.errors import PersistenceError, PluginNotFoundError
 from pecs_np.messages import shown
+from pecs_np.persistence.entity_manager import EntityManager
 from pecs_np.persistence.files import has_suffix
 from pecs_np.persistence.filters import PersistenceFilter
 from pecs_np.persistence.formats import BINARY, JSON, AnyFormat, installed
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["PersistenceManager"]
 
 
-class PersistenceManager:
-    """The formats and the migrations of a program.
+class PersistenceManager(EntityManager):
+    """The formats, the entity stores and the migrations of a program.
 
     It knows "binary" and "json", and the formats that installed packages add. A path is saved in the
     format that its suffix names, else in the default one, and loaded in the format that its content
@@ -55,6 +56,7 @@ class PersistenceManager:
     """
 
     def __init__(self, *, migrations: MigrationChain | Iterable[Migration] = ()) -> None:
+        super().__init__()
         self._plugins: dict[str, PersistencePlugin] = {"binary": BINARY, "json": JSON}
         self._default = "binary"
         self._chain = migrations if isinstance(migrations, MigrationChain) else MigrationChain(migrations)
@@ -220,11 +222,13 @@ class PersistenceManager:
             return self._executor.submit(work)
 
     def close(self) -> None:
-        """Wait for the saves in the background. The manager can be used on."""
+        """Wait for the saves in the background, and close the entity stores. The manager can be used on."""
         with self._lock:
             executor, self._executor = self._executor, None
         if executor is not None:
             executor.shutdown()
+        for store in self._stores.values():
+            store.close()
 
     # Loading
 

@@ -1,0 +1,1 @@
+"""Stores of single entities: memory, files and servers."""
