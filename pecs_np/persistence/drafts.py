@@ -11,7 +11,7 @@ import numpy as np
 
 from pecs_np.ecs.arrays import Array
 from pecs_np.ecs.components import Component, ComponentType, component_type
-from pecs_np.ecs.dtypes import MOST_BYTES, PORTABLE, Field, Layout
+from pecs_np.ecs.dtypes import MOST_BYTES, PORTABLE, Field, Layout, check_name
 from pecs_np.ecs.snapshot import Snapshot, SnapshotTable
 from pecs_np.ecs.values import assemble, invalid_value
 from pecs_np.errors import MigrationError, PecsError
@@ -80,8 +80,9 @@ class WorldDraft:
         Raises
         ------
         MigrationError
-            If an entity has both.
+            If an entity has both, or the new name is none.
         """
+        check_name(new, f"the new name of {old}", MigrationError)
         for table in self._all():
             if old in table.columns and new in table.columns:
                 raise MigrationError(
@@ -91,7 +92,14 @@ class WorldDraft:
         self._retype(old, lambda t: ComponentType(new, t.version, t.layout, defaults=t.defaults))
 
     def rename_field(self, type_: Any, old: str, new: str) -> None:
-        """Give the field *old* of a component the name *new*."""
+        """Give the field *old* of a component the name *new*.
+
+        Raises
+        ------
+        MigrationError
+            If there is no such field, or one of the new name.
+        """
+        check_name(new, f"the new name of field {old}", MigrationError)
 
         def renamed(t: ComponentType) -> ComponentType:
             if old not in t.names or new in t.names:
@@ -220,11 +228,11 @@ class WorldDraft:
                 return table
             new = made.setdefault(id(old), function(old))
             columns = {n: c for n, c in table.columns.items() if n != name}
-            columns[new.name] = (
-                table.columns[name].view(new.layout.memory)
-                if new.layout.memory != old.layout.memory
-                else table.columns[name]
-            )
+            column, memory = table.columns[name], new.layout.memory
+            if memory != old.layout.memory:
+                # Arrays of objects have no views of another dtype; fields are assigned in their order.
+                column = column.astype(memory) if memory.hasobject else column.view(memory)
+            columns[new.name] = column
             return _table(table, [new if t is old else t for t in table.types], columns)
 
         self._replace(retyped)

@@ -262,6 +262,7 @@ def brought_up_to_date(
     if migrations is not None:
         chain = migrations if isinstance(migrations, MigrationChain) else MigrationChain(migrations)
         snapshot = chain.apply(snapshot, name)
+        _check_fields(snapshot, name)
     outdated = {
         type_.name
         for table in (*snapshot.tables, *((snapshot.resources,) if snapshot.resources else ()))
@@ -274,6 +275,17 @@ def brought_up_to_date(
             draft.replace_type(component, _steps_to(None, name))
         snapshot = draft.snapshot(name)
     return snapshot if unknown == "keep" else with_known_types(snapshot, unknown, name)
+
+
+def _check_fields(snapshot: Snapshot, name: str) -> None:
+    """Raise where a world migration left a component with other fields than this program defines."""
+    for type_ in snapshot.types:
+        current = _current(type_)
+        if current is not None and current.version == type_.version and not current.agrees_with(type_):
+            raise MigrationError(
+                f"expected {current!r} after the migrations of {name}, as defined here, found {type_!r}",
+                suggestion="migrate its fields too: world.rename_field, or world.change",
+            )
 
 
 def _current(type_: ComponentType) -> ComponentType | None:

@@ -447,6 +447,28 @@ def test_a_step_that_raises_is_named(define):
     assert isinstance(caught.value.__cause__, KeyError)
 
 
+def test_a_step_that_leaves_a_component_with_other_fields_than_defined_here_is_refused(define):
+    old = define("LeftOld", {"called": str})
+    world = World()
+    world.spawn(old("a"))
+    define("LeftNew", {"name": str})
+
+    def rename(world):
+        world.rename("LeftOld", "LeftNew")
+
+    with pytest.raises(
+        MigrationError, match=r"expected <component LeftNew v1 \(name: str\)> after the migrations"
+    ):
+        World.from_bytes(world.to_bytes(), migrations=[step(1, 2, rename)])
+
+    def rename_both(world):
+        rename(world)
+        world.rename_field("LeftNew", "called", "name")
+
+    back = World.from_bytes(world.to_bytes(), migrations=[step(1, 2, rename_both)])
+    assert back.column("LeftNew")["name"].tolist() == ["a"]
+
+
 def test_a_plan_says_what_would_run_and_nothing_does(define, tmp_path):
     old = define("PlannedPlace", {"x": np.int8})
     world = World(version=2)
