@@ -16,13 +16,15 @@ import numpy as np
 import orjson
 
 import pecs_np
-from pecs_np import BinaryPlugin, World
+from pecs_np import BinaryPlugin, WhitelistFilter, World
 from pecs_np.persistence.checksum import crc64
+from pecs_np.persistence.migrations import brought_up_to_date
 
 from .common import Position, Velocity, columns, populated
 from .formats import alternating, walks
 from .json_format import PLUGIN as JSON
 from .json_format import by_dicts
+from .migration import add_height, of_ten_types, old_save
 
 
 def best(*calls, repeat=15, number=1):
@@ -226,6 +228,26 @@ def track_column():
     return ours / bare
 
 
+def track_migration():
+    snapshot = old_save(1_000_000)
+    column = snapshot.column("Place")
+    ours, bare = best(lambda: brought_up_to_date(snapshot), lambda: add_height(column), repeat=30)
+    return ours / bare
+
+
+def track_whitelist():
+    ten, two = of_ten_types(1_000_000), populated(1_000_000)
+    only = WhitelistFilter(Position, Velocity)
+    with tempfile.TemporaryDirectory() as folder:
+        path, other = Path(folder, "a.pecs"), Path(folder, "b.pecs")
+        ours, bare = best(
+            lambda: ten.save(path, durable=False, filter=only),
+            lambda: two.save(other, durable=False),
+            repeat=25,
+        )
+    return ours / bare
+
+
 def track_zstd_ratio():
     world = walks(1_000_000)
     return len(world.to_bytes()) / len(world.to_bytes(BinaryPlugin(compression="zstd")))
@@ -288,6 +310,18 @@ TABLE = (
     ),
     (track_load, "ratio", "`load` : `np.load`", 1.5),
     (track_column, "ratio", '`save["Position"]` out of ten types of 1M rows : `np.fromfile` of it', 1.3),
+    (
+        track_migration,
+        "ratio",
+        "a component's migration, 1M rows of two floats to three : the NumPy expression alone",
+        3,
+    ),
+    (
+        track_whitelist,
+        "ratio",
+        "saving 2 of 10 components of 1M entities : a world that has only those",
+        1.3,
+    ),
     (
         track_zstd_ratio,
         "raw bytes a byte",

@@ -80,15 +80,15 @@ class PersistenceFilter:
     >>> import numpy as np
     >>> from pecs_np import World, component
     >>> @component
-    ... class Health:
-    ...     points: np.int32
-    >>> class Alive(PersistenceFilter):
+    ... class Charge:
+    ...     volts: np.int32
+    >>> class Charged(PersistenceFilter):
     ...     def entity_mask(self, table):
-    ...         health = table.get(Health)
-    ...         return True if health is None else health.points > 0
+    ...         charge = table.get(Charge)
+    ...         return True if charge is None else charge.volts > 0
     >>> world = World()
-    >>> ids = world.spawn_batch(Health(points=[3, 0, 5]))
-    >>> len(World.from_bytes(world.to_bytes(filter=Alive())))
+    >>> ids = world.spawn_batch(Charge(volts=[3, 0, 5]))
+    >>> len(World.from_bytes(world.to_bytes(filter=Charged())))
     2
     """
 

@@ -85,7 +85,7 @@ class Save:
     >>> Spot = pecs_np.make_component("Spot", {"x": np.float32})
     >>> ids = world.spawn_batch(Spot(x=[1, 2, 3]))
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     world.save(Path(folder, "game.pecs"))
+    ...     report = world.save(Path(folder, "game.pecs"))
     ...     with pecs_np.open(Path(folder, "game.pecs")) as save:
     ...         print(save.entity_count, save.types, save["Spot"]["x"])
     3 (<component Spot v1 (x: f4)>,) [1. 2. 3.]
