@@ -93,7 +93,8 @@ def _read(
         if not backup or isinstance(error, ComponentError | PluginNotFoundError):
             raise
         try:
-            other = backup_of(path)
+            # What is no file is not looked for among files.
+            other = backup_of(path) if plugin.has_bytes else f"{path}.bak"
             snapshot = plugin.load_snapshot(other, progress=progress)
         except PersistenceError as second:
             error.add_note(f"the backup does not help: {second}")
