@@ -310,21 +310,18 @@ class _FinishedError(Exception):
     """The save that should have been stopped was not."""
 
 
-class _FullDisk(io.RawIOBase):
+class _FullDisk:
     """Takes some bytes, then fails as a full disk does."""
 
     def __init__(self, room: int) -> None:
         self._room = room
 
-    def writable(self) -> bool:
-        return True
-
     def write(self, data: Any, /) -> int:
-        taken = min(len(memoryview(data).cast("B")), self._room)
-        if not taken:
+        size = len(memoryview(data).cast("B"))
+        self._room -= size
+        if self._room < 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self._room -= taken
-        return taken
+        return size
 
 
 class _Trickle(io.RawIOBase):

@@ -97,7 +97,15 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
     "names é 名前 🦀": {"größe": np.int32, "名前": str, "def": bool},
 }
 
-_TEXTS = ("", "a", "é字🦀", "two\nlines\t\0and a zero", "\ufeff\u2028 \U0010ffff", "'; DROP TABLE x; --\\")
+_TEXTS = (
+    "",
+    "a",
+    "é字🦀",
+    " two\r\nlines\t\0and a zero\0",
+    "\n ",
+    "\ufeff\u2028 \U0010ffff",
+    "'; DROP TABLE x; --\\",
+)
 _ROWS = 12
 
 
