@@ -22,8 +22,8 @@ settings.register_profile(
 settings.load_profile("any machine")
 
 
-def _load(name):
-    path = Path(__file__).with_name(f"{name}.py")
+def _load(name, path=None):
+    path = path or Path(__file__).with_name(f"{name}.py")
     spec = importlib.util.spec_from_file_location(f"pecs_{name}", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
@@ -41,6 +41,30 @@ def reference():
 def records():
     """The independent reader and writer of version 1 of the binary format."""
     return sys.modules.get("pecs_reference_records") or _load("reference_records")
+
+
+@pytest.fixture(scope="session")
+def example():
+    """Gives an example as a module, by its name without the number."""
+
+    def module(name):
+        (path,) = Path(__file__).parents[1].glob(f"examples/??_{name}.py")
+        return sys.modules.get(f"pecs_example_{name}") or _load(f"example_{name}", path)
+
+    return module
+
+
+@pytest.fixture(scope="session")
+def servers():
+    """The module that starts servers."""
+    return sys.modules.get("pecs_servers") or _load("servers")
+
+
+@pytest.fixture(scope="session")
+def postgres(servers):
+    """A PostgreSQL server that runs; its ``.address`` is what libpq takes."""
+    with servers.postgres() as server:
+        yield server
 
 
 @pytest.fixture
