@@ -138,9 +138,10 @@ class _Reader:
             self._bytes = size
             self._add(self._document.parsed(text))
             return
-        numbers = np.arange(self._count, self._count + len(scanned.ids))
-        self._append(scanned.types, scanned.ids, numbers, scanned.columns)
-        self._count += len(numbers)
+        for found in scanned:
+            numbers = np.arange(self._count, self._count + len(found.ids))
+            self._append(found.types, found.ids, numbers, found.columns)
+            self._count += len(numbers)
 
     def _append(
         self, types: tuple[ComponentType, ...], ids: Array, numbers: Array, columns: list[Array]

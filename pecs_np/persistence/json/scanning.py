@@ -31,13 +31,16 @@ from pecs_np.persistence.json.writer import entity_template
 
 __all__ = ["Scanned", "scan"]
 
-_NUMBER = rb'([^,{}\[\]":]++)'
+_NUMBER = rb'([^,{}\[\]":\s]++)'
 _TEXT = rb'("(?:[^"\\]++|\\.)*+")'
-_EITHER = rb'([^,{}\[\]":]++|"[^"\\]*+")'
+_EITHER = rb'([^,{}\[\]":\s]++|"[^"\\]*+")'
 _PAIR = rb"(\[[^\[\]{}]*+\])"
+_LIST = rb'(\[(?:"(?:[^"\\]++|\\.)*+"|[^\[\]{}"]++)*+\])'
 _DECIMAL = b"([0-9]{1,39}+)"
 # More values in a row are no quicker than parsed.
 _MOST_SLOTS = 200
+# Nor are fewer entities of one archetype after another.
+_LEAST_RUN = 16
 _FIRST = re.compile(rb'\s*\{\s*"stable_id"\s*:\s*"[0-9]+"\s*,\s*"components"\s*:')
 _FIRST_END = re.compile(rb'\}[ \t\r\n]*,[ \t\r\n]*\{[ \t\r\n]*"stable_id"')
 
@@ -59,8 +62,8 @@ class Scanned:
     columns: list[Array]
 
 
-def scan(text: bytes, types: DocumentTypes, allow: Callable[[int], None]) -> Scanned | None:
-    """Return the entities of *text*, or None where it is not what the library writes of a single archetype.
+def scan(text: bytes, types: DocumentTypes, allow: Callable[[int], None]) -> list[Scanned] | None:
+    """Return the entities of *text*, by archetype, or None where it is not what the library writes.
 
     Parameters
     ----------
@@ -71,30 +74,53 @@ def scan(text: bytes, types: DocumentTypes, allow: Callable[[int], None]) -> Sca
         Called with the bytes of each column before it is made.
     """
     text = text.strip(b" \t\r\n")
-    if not _FIRST.match(text):
+    tables: list[Scanned] = []
+    last = text.rfind(b"{", 0, max(text.rfind(b'"stable_id"'), 0))
+    start = 0
+    while start < len(text):
+        pattern = _pattern_of(text, start, types)
+        if pattern is None:
+            return None
+        # Where the last one is like the first, those between mostly are.
+        run = text if not start and pattern.run(text, last) else b""
+        taken = pattern.take(run)
+        if taken is None:
+            run = pattern.run(text, start)
+            taken = pattern.take(run)
+        if taken is None or (len(taken.ids) < _LEAST_RUN <= len(tables)):
+            return None
+        found = _read(pattern, taken, allow)
+        if found is None:
+            return None
+        tables.append(found)
+        start += len(run) + pattern.gap
+    return tables or None
+
+
+def _pattern_of(text: bytes, start: int, types: DocumentTypes) -> _Pattern | None:
+    """Return the pattern of the entity that begins at *start*, or None where the library writes none such."""
+    if not _FIRST.match(text, start):
         return None
-    end = _FIRST_END.search(text)
-    first = text if end is None else text[: end.start() + 1]
+    end = _FIRST_END.search(text, start)
+    first = text[start:] if end is None else text[start : end.start() + 1]
     found = _types_of(first, types)
-    if found is None:
-        return None
-    pattern = _pattern(found, PRETTY if b"\n" in first else COMPACT)
-    taken = pattern and pattern.take(text)
-    if not taken:
-        return None
+    return None if found is None else _pattern(found, PRETTY if b"\n" in first else COMPACT)
+
+
+def _read(pattern: _Pattern, taken: _Taken, allow: Callable[[int], None]) -> Scanned | None:
     ids, odd = from_decimals(taken.ids)
     if odd is not None or not (ids["lo"] | ids["hi"]).all():
         return None
     try:
         columns = {}
-        for type_ in found:
+        for type_ in pattern.types:
             allow(len(ids) * type_.layout.memory.itemsize)
             columns[type_.name] = np.empty(len(ids), file_dtype(type_))
         for path, field, tokens in taken.slots:
             _fill(columns[path[0]], path[1:], field, orjson.loads(b"[%b]" % tokens))
     except (orjson.JSONDecodeError, InvalidFormatError):
         return None
-    return Scanned(found, ids, list(columns.values()))
+    return Scanned(pattern.types, ids, list(columns.values()))
 
 
 def _types_of(first: bytes, types: DocumentTypes) -> tuple[ComponentType, ...] | None:
@@ -117,16 +143,24 @@ class _Taken(NamedTuple):
 
 
 class _Pattern:
-    """What matches the text of an entity, and takes its values out."""
+    """What matches the text of an entity, and takes its values out.
+
+    Attributes
+    ----------
+    types : tuple of ComponentType
+    gap : int
+        Bytes between entities.
+    """
 
     def __init__(self, types: tuple[ComponentType, ...], style: Style) -> None:
+        self.types = types
         template = entity_template(types, style)
         self._width = len(template)
         # Of the values in a row, but for the id, which is the first.
         self._slots = [(path, field, places) for path, field, places in template.slots if field is not None]
         between = b"," + style.line(2)
         self._constant = sum(map(len, template.constants)) + len(between)
-        self._last = len(between)
+        self.gap = len(between)
         # Few floats have names, and numbers alone are quicker found.
         self._patterns: list[re.Pattern[bytes]] = []
         for floats in (_NUMBER, _EITHER):
@@ -141,6 +175,15 @@ class _Pattern:
             if not self._patterns or pattern != self._patterns[0].pattern:
                 self._patterns.append(re.compile(pattern, re.DOTALL))
 
+        self._run = re.compile(b"(?:" + self._patterns[-1].pattern + b")++", re.DOTALL)
+
+    def run(self, text: bytes, start: int) -> bytes:
+        """Return the text from *start* on in which one match follows directly after the other, perhaps none."""
+        found = self._run.match(text, start)
+        if found is None:
+            return b""
+        return found[0] if found.end() == len(text) else found[0][: -self.gap]
+
     def take(self, text: bytes) -> _Taken | None:
         """Return what varies between entities, or None where something else stands between them."""
         for pattern in self._patterns:
@@ -151,7 +194,7 @@ class _Pattern:
             size = sum(map(len, taken.ids)) + sum(len(tokens) for _, _, tokens in taken.slots)
             size -= sum(len(rows) * len(places) - 1 for _, _, places in self._slots)
             # Where sizes agree, one match follows directly after the other, from the first byte to the last.
-            if size + len(rows) * self._constant - self._last == len(text):
+            if size + len(rows) * self._constant - self.gap == len(text):
                 return taken
         return None
 
@@ -172,7 +215,7 @@ class _Pattern:
 @functools.lru_cache(maxsize=64)
 def _pattern(types: tuple[ComponentType, ...], style: Style) -> _Pattern | None:
     fields = [f for t in types for f in t.fields]
-    if any(f.variable == "list" for f in fields):
+    if any(f.variable == "list" and (f.fields or f.shape) for f in fields):
         return None
     slots = sum([_count(f) for f in fields])
     return _Pattern(types, style) if slots < _MOST_SLOTS else None
@@ -188,6 +231,8 @@ def _count(field: Field) -> int:
 
 def _token(field: Field, floats: bytes) -> bytes:
     """Return the pattern of a value; it may match more than is one, which parsing then refuses."""
+    if field.variable == "list":
+        return _LIST
     if field.variable or field.enum:
         return _TEXT
     if field.dtype is None:

@@ -24,7 +24,8 @@ def position(define):
 
 
 def scanned(text):
-    return scan(text, DocumentTypes(None, "s.json", Limits()), lambda _: None)
+    found = scan(text, DocumentTypes(None, "s.json", Limits()), lambda _: None)
+    return found and (found[0] if len(found) == 1 else found)
 
 
 def entities_of(world, plugin):
@@ -89,7 +90,9 @@ def test_entities_without_components_are_scanned():
         entity() + b"," + entity().replace(b'"y"', b'"z"'),
         entity() + b",5," + entity(),
         entity() + b'," ",' + entity(),
-        entity() + b',{"stable_id":"5","components":[]}',
+        entity() + b',{"stable_id":"5","components":[]},',
+        entity() + b',{"stable_id":"5","components":[ ]}',
+        entity() + b',{"stable_id":"5","components":[]}' + b",5",
         entity() + entity(),
         entity(x=b"[1]"),
         entity(x=b"{}"),
@@ -116,16 +119,42 @@ def test_anything_else_is_left_to_the_parser(position, text):
     assert scanned(text) is None
 
 
-def test_white_space_around_values_is_no_matter(position):
-    found = scanned(b"\n" + entity(x=b" 1 ") + b"," + entity(stable_id=b"6", y=b"3 ") + b"\n")
+def test_white_space_around_the_entities_is_no_matter(position):
+    found = scanned(b"\n" + entity() + b"," + entity(stable_id=b"6", y=b"3") + b"\n")
     assert found.columns[0].tolist() == [(1, 2), (1, 3)]
+    assert scanned(entity(x=b" 1 ")) is None
+
+
+@pytest.mark.parametrize("plugin", [JsonPlugin(), JsonPlugin.pretty()], ids=["compact", "pretty"])
+def test_archetypes_one_after_the_other(define, position, plugin):
+    tag, crew = define("Tag", {}), define("Crew", {"of": list[EntityRef], "n": list[Annotated[str, 2]]})
+    world = World(seed=1)
+    ids = world.spawn_batch(position(x=np.arange(90), y=np.nan), tag())
+    world.remove(ids[30:60], tag)
+    world.insert(ids[70:], crew(of=[ids[:2], []] * 10, n=[["]", '",'], []] * 10))
+    found = scanned(entities_of(world, plugin))
+    assert [[t.name for t in table.types] for table in found] == [
+        ["Crew", "Position", "Tag"],
+        ["Position"],
+        ["Position", "Tag"],
+    ]
+    assert [len(table.ids) for table in found] == [20, 30, 40]
+    back = World.from_bytes(world.to_bytes(plugin), plugin)
+    assert back.to_bytes(plugin) == world.to_bytes(plugin)
+    assert back.column("Crew")["n"][0].tolist() == ["]", '",']
+
+
+def test_many_short_runs_are_left_to_the_parser(position):
+    other = b'{"stable_id":"7","components":[]}'
+    assert len(scanned(b",".join([entity(), other] * 8))) == 16
+    assert scanned(b",".join([entity(), other] * 20)) is None
 
 
 def test_lists_and_long_rows_are_left_to_the_parser(define):
-    for name, annotation in (("Lists", list[int]), ("Rows", Annotated[int, 500])):
+    for name, annotation in (("Lists", list[Annotated[int, 2]]), ("Rows", Annotated[int, (200, 2)])):
         cls = define(name, {"x": annotation})
         world = World(seed=1)
-        world.spawn_batch(cls(x=np.arange(500)), count=2)
+        world.spawn_batch(cls(x=np.arange(400).reshape(200, 2)), count=2)
         assert scanned(entities_of(world, JsonPlugin())) is None
         assert World.from_bytes(world.to_bytes(JsonPlugin()), JsonPlugin()).to_bytes() == world.to_bytes()
 
@@ -140,5 +169,5 @@ def test_types_come_from_the_document(position):
     other = [{"name": "x", "dtype": "<i2"}]
     types = DocumentTypes([{"type_name": "Own", "schema": other}], "s.json", Limits())
     world_text = json.dumps({"stable_id": "5", "components": []}, separators=(",", ":"))
-    assert scan(world_text.encode(), types, lambda _: None).types == ()
+    assert scan(world_text.encode(), types, lambda _: None)[0].types == ()
     assert schema_of(types.of_name("Own", "here").fields) == other
