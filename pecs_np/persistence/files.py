@@ -30,6 +30,7 @@ __all__ = [
     "backup_of",
     "checked_flag",
     "has_suffix",
+    "named",
     "read_file",
     "replace_file",
     "reporting",
@@ -150,6 +151,14 @@ def checked_flag(value: Any, name: str) -> bool:
 def printable(name: str) -> str:
     """Return *name* as text that any terminal or file takes: file names may be any bytes."""
     return name.encode(errors="backslashreplace").decode()
+
+
+def named(path: Any) -> str:
+    """Return what messages call a path, or whatever stands in its place."""
+    try:
+        return printable(os.fsdecode(path))
+    except TypeError:
+        return shown(path)
 
 
 class InputFile:

@@ -5,14 +5,13 @@ All of a save is read, checked and brought up to date before there is a world of
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from typing import Any, TypedDict
 
 from pecs_np.ecs.snapshot import Snapshot, TableFilter
 from pecs_np.errors import ComponentError, PersistenceError, PluginNotFoundError
 from pecs_np.messages import shown, warn
-from pecs_np.persistence.files import backup_of, printable
+from pecs_np.persistence.files import backup_of, named
 from pecs_np.persistence.filters import PersistenceFilter, filtered
 from pecs_np.persistence.limits import within_memory
 from pecs_np.persistence.migrations import Migration, MigrationChain, brought_up_to_date
@@ -63,9 +62,7 @@ def load_snapshot(
             with watching(progress, None, "loading") as watch:
                 snapshot = plugin.decode_stream(path if watch is None else TrackedReader(path, watch))
         else:
-            name = (
-                printable(os.fsdecode(path)) if isinstance(path, str | bytes | os.PathLike) else shown(path)
-            )
+            name = named(path)
             snapshot = _read(path, plugin, backup=backup, progress=progress)
         return prepared(snapshot, name, filter=filter, unknown=unknown, migrations=migrations)
 
