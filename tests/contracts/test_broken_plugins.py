@@ -313,6 +313,9 @@ def contract_of(plugin):
         def make_plugin(self, tmp_path):
             return made
 
+        def make_path(self, tmp_path, name):
+            return tmp_path / name  # also for those that load in a way of their own
+
     made = plugin()
     contract = Contract()
     contract.setup_method()
