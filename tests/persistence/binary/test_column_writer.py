@@ -20,6 +20,7 @@ from pecs_np import (
     make_component,
     unregister,
 )
+from pecs_np.persistence.binary import column_writer, schema
 from pecs_np.testing import assert_worlds_equal
 
 
@@ -531,3 +532,17 @@ def test_a_compressed_save_is_not_remembered_for_an_uncompressed_one(reference):
         points.x[7] = -5
     assert saved(compression="zstd") == world.to_bytes(BinaryPlugin(compression="zstd")) != packed
     assert saved() == world.to_bytes() != plain
+
+
+def test_what_many_tables_make_large_is_not_kept(define):
+    names = [f"Kept{i:02d}" for i in range(10)]
+    tags = [define(name, {}) for name in names]
+    world = World(seed=1)
+    for number in range(1, 400):
+        world.spawn(*[tag() for i, tag in enumerate(tags) if number >> i & 1])
+    caches = column_writer._plan, schema._document
+    before = [cache.cache_info().currsize for cache in caches]
+    for _ in range(3):
+        world.spawn()
+        assert len(World.from_bytes(world.to_bytes())) == len(world)
+    assert [cache.cache_info().currsize for cache in caches] == before
