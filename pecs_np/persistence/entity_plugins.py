@@ -102,8 +102,8 @@ class EntityPersistencePlugin(ABC):
 
     def delete_entities(self, stable_ids: Any) -> None:
         """Forget saved entities."""
-        for record in as_stable_ids(stable_ids):
-            self.delete_entity(StableId(as_int(record)))
+        for stable_id in dict.fromkeys(map(as_int, as_stable_ids(stable_ids))):
+            self.delete_entity(StableId(stable_id))
 
     def list_entities(self) -> Array:
         """Return the stable ids of all saved entities, shape (n,), in rising order."""

@@ -295,7 +295,7 @@ def test_six_methods_are_a_store(world):
         loaded = store.load_entities(other, [9, *map(pecs_np.StableId, world.stable_ids())], missing="skip")
         assert (loaded != 0).tolist() == [False, True, True, True]
         assert store.backend_version() == 1
-        store.delete_entities(world.stable_ids()[:1])
+        store.delete_entities(world.stable_ids()[[0, 0]])
         with pytest.raises(EntityNotFoundError):
             store.load_entities(other, world.stable_ids())
         with pytest.raises(PersistenceError, match="does not list"):
