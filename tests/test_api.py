@@ -104,6 +104,11 @@ FLOORS = [
         "testing.behaviour",
         "testing.failures",
         "testing.plugin_contract",
+        "testing.store_harness",
+        "testing.store_round_trips",
+        "testing.store_batches",
+        "testing.store_behaviour",
+        "testing.store_contract",
     ],
 ]
 PACKAGES = ("ecs", "persistence", "persistence.binary", "persistence.json", "persistence.stores", "testing")
@@ -139,7 +144,12 @@ def test_imports_point_down(module):
 def test_all_is_complete(module):
     namespace = importlib.import_module(module)
     assert namespace.__doc__
-    if module in ("pecs_np.ecs", "pecs_np.persistence.binary", "pecs_np.persistence.stores", "pecs_np.persistence.json"):
+    if module in (
+        "pecs_np.ecs",
+        "pecs_np.persistence.binary",
+        "pecs_np.persistence.stores",
+        "pecs_np.persistence.json",
+    ):
         return
     public = set(namespace.__all__)
     assert len(public) == len(namespace.__all__)
