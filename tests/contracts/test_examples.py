@@ -181,9 +181,26 @@ class TestPostgresServer:
             world.save_with("game", plugin, backup=True, durable=False)
         assert World.load_with("game", plugin).version == 3
         assert World.load_with("game.bak", plugin).version == 2
-        db.execute("DELETE FROM pecs_saves WHERE name = 'game'")
+        plugin.delete("game")
         with pytest.warns(UserWarning, match="backup"):
             assert World.load_with("game", plugin, backup=True).version == 2
+
+    def test_nothing_is_left_of_a_save_that_was_deleted(self, world, plugin, db):
+        plugin.delete("missing")
+        for _ in range(2):
+            world.save_with("short", plugin, backup=True)
+        (before,) = db.execute("SELECT count(*) FROM pecs_entities").fetchone()
+        plugin.delete("short")
+        plugin.delete("short.bak")
+        (after,) = db.execute("SELECT count(*) FROM pecs_entities").fetchone()
+        assert before - after == 2 * len(world)
+        for table in ("pecs_entities", "pecs_columns"):
+            assert (
+                db.execute(f"SELECT 1 FROM {table} WHERE save NOT IN (SELECT id FROM pecs_saves)").fetchone()
+                is None
+            )
+        with pytest.raises(PersistenceIOError, match="none under the name"):
+            World.load_with("short", plugin)
 
     def test_saves_under_one_name_at_once_follow_one_another(self, world, plugin, db):
         worlds = [World(version=version) for version in range(1, 5)]
