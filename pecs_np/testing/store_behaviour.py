@@ -250,6 +250,7 @@ class StoreBehaviour(StoreHarness):
         s, world = self.samples, self.samples.rich(resources=False, world_data=False)
         one, two = self.store(tmp_path), self.again(tmp_path)
         stable = save_all(one, world)
+        self.check_saved(one, world, "a world whose place two store objects share")
         self.check_saved(two, world, "a world saved with another store object")
         first = as_ints(stable)[0]
         entity = world.get_entity_id(first)
@@ -293,29 +294,29 @@ class StoreBehaviour(StoreHarness):
         self.needs(self.serves_threads, "is for one thread at a time")
         self.needs_atomic()
         s, store, world = self.samples, self.store(tmp_path), World()
-        world.spawn_batch(s.Number(value=np.zeros(_BATCH)))
+        ids = world.spawn_batch(s.Number(value=np.zeros(_BATCH)))
+        world.insert(ids[::2], s.Count(value=1))
         stable = save_all(store, world)
         done = threading.Event()
 
         def write() -> None:
-            try:
-                for turn in range(_ROUNDS * 6):
-                    for number in world.query(s.Number):
-                        number.value = turn
-                    save_all(store, world)
-            finally:
-                done.set()
+            turn = 0
+            while not done.is_set():
+                turn += 1
+                for number in world.query(s.Number):
+                    number.value = turn
+                save_all(store, world)
 
         with ThreadPoolExecutor(1) as pool:
-            writing, turns = pool.submit(write), 0
-            while not done.is_set() or not turns:
-                back = World()
-                store.load_entities(back, stable)
-                values = set(back.column(s.Number)["value"].tolist())
-                expect(
-                    len(values) == 1, f"expected the values of one batch, found those of several: {values}"
-                )
-                turns += 1
+            writing = pool.submit(write)
+            try:
+                for _ in range(_ROUNDS * 6):
+                    back = World()
+                    store.load_entities(back, stable)
+                    values = set(back.column(s.Number)["value"].tolist())
+                    expect(len(values) == 1, f"expected the values of one batch, found those of {values}")
+            finally:
+                done.set()
             writing.result()
 
     # Ends
