@@ -90,6 +90,10 @@ class EntityStore(EntityPersistencePlugin):
     def read(self, keys: list[bytes]) -> Sequence[bytes | None]:
         """Return the record under each of *keys*, None where there is none."""
 
+    def holds(self, keys: list[bytes]) -> Sequence[bool]:
+        """Tell of each of *keys* whether there is a record; write it where that is cheaper than to read them."""
+        return [record is not None for record in self.read(keys)]
+
     @abstractmethod
     def remove(self, keys: list[bytes]) -> int:
         """Forget the records under *keys*, all or nothing, and return how many there were."""
@@ -209,8 +213,8 @@ class EntityStore(EntityPersistencePlugin):
         distinct = _distinct(as_stable_ids(stable_ids))
         keys = keys_of(distinct)
         with self._lock:
-            if None in (found := list(self.read(keys))):
-                lacking = [i for i, value in enumerate(found) if value is None]
+            if not all(held := self.holds(keys)):
+                lacking = [i for i, there in enumerate(held) if not there]
                 raise self._not_saved(as_int(distinct[lacking[0]]), len(lacking))
             if keys:
                 self.remove(keys)
@@ -218,7 +222,7 @@ class EntityStore(EntityPersistencePlugin):
     def entity_exists(self, stable_id: int) -> bool:
         """Tell whether an entity was saved."""
         with self._lock:
-            return self.read([key_of(StableId(stable_id))])[0] is not None
+            return bool(self.holds([key_of(StableId(stable_id))])[0])
 
     def list_entities(self) -> Array:
         """Return the stable ids of all saved entities, shape (n,), in rising order."""

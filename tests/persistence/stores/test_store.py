@@ -362,3 +362,15 @@ def test_records_that_contradict_one_another_are_refused_before_the_world_is_tou
         store.load_entity(other, 2)
     assert len(other) == 1
     assert other.validate()
+
+
+def test_deleting_and_asking_do_not_read_records(store, world, monkeypatch):
+    store.save_entities(world, world.entities())
+    asked = []
+    holds = store.holds
+    monkeypatch.setattr(store, "holds", lambda keys: asked.append(len(keys)) or holds(keys))
+    assert store.entity_exists(pecs_np.StableId(world.stable_ids()[0]))
+    assert not store.entity_exists(5)
+    store.delete_entities(world.stable_ids())
+    assert asked == [1, 1, 3]
+    assert store.holds([b"0" * 16]) == [False]
