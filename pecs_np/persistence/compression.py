@@ -290,17 +290,26 @@ def in_order(function: Callable[[Item], Result], items: Iterable[Item], threads:
     if pool_type is None:
         yield from map(function, items)
         return
+
+    def noted(item: Item, done: list[Result]) -> Result:
+        result = function(item)
+        done.append(result)
+        return result
+
     with pool_type(threads, "pecs") as pool:
         pending: deque[Future[Result]] = deque()
         try:
             for item in items:
+                done: list[Result] = []
                 try:
-                    pending.append(pool.submit(function, item))
+                    pending.append(pool.submit(noted, item, done))
                 except RuntimeError:
                     # No other thread can be had.
                     while pending:
                         yield pending.popleft().result()
-                    yield function(item)
+                    # But those that are there may have taken it.
+                    pool.shutdown(cancel_futures=True)
+                    yield done[0] if done else function(item)
                     yield from map(function, items)
                     return
                 if len(pending) > threads:
@@ -346,8 +355,8 @@ def _zstd() -> tuple[Compress, Decompress]:
     def decompress(data: Any, size: int) -> bytes | None:
         # A frame of so many bytes needs no larger window, and one must not ask for the memory of one.
         window = {zstd.DecompressionParameter.window_log_max: max(_WINDOW_LOG, size.bit_length())}
-        frame = zstd.ZstdDecompressor(options=window)
         try:
+            frame = zstd.ZstdDecompressor(options=window)
             found = bytes(frame.decompress(data, size + 1))
         except zstd.ZstdError as error:
             _check_memory(error)
@@ -384,7 +393,7 @@ _CODECS: dict[str, Callable[[], tuple[Compress, Decompress]]] = {"zstd": _zstd, 
 
 def _check_memory(error: Exception) -> None:
     """Raise MemoryError where that is what the codec lacked."""
-    if "not enough memory" in str(error) or "allocation" in str(error):
+    if any(sign in str(error) for sign in ("not enough memory", "allocation", "Unable to create")):
         raise MemoryError(str(error)) from error
 
 

@@ -37,6 +37,7 @@ from pecs_np import (
     UnsupportedVersionError,
     World,
     component,
+    registered,
     unregister,
 )
 from pecs_np.persistence.checksum import crc64, crc64_we
@@ -546,7 +547,9 @@ class Judge:
                     )
             self.counts[f"{kind}: {'refused' if isinstance(first, PecsError) else 'loaded'}"] += 1
             for found in outcomes.values():
-                if isinstance(found, World) and len(found) <= MANY:
+                if isinstance(found, World) and is_older(found):
+                    self.counts["older than the program"] += 1
+                elif isinstance(found, World) and len(found) <= MANY:
                     self._check(case, found)
                     break
 
@@ -555,6 +558,9 @@ class Judge:
         if way == "verify" and not self.foreign and found is None:
             # This program's own definitions.
             return isinstance(first, ComponentDefinitionError | UnsupportedVersionError)
+        if way in ("open", "mmap") and isinstance(found, World) and is_older(found):
+            # An opened save shows what migrations have yet to bring up to date.
+            return isinstance(first, UnsupportedVersionError)
         # The gaps between sections, which only those miss who check everything.
         return way in ("open", "mmap") and "expected zero bytes" in str(first)
 
@@ -612,6 +618,12 @@ class Judge:
         self.counts[kind] += 1
         if len(self.faults[kind]) < 20:
             self.faults[kind].append(f"{case.label}: {what}")
+
+
+def is_older(world):
+    """Tell whether a world has a component in an older version than this program."""
+    found = ((t.version, registered(t.name)) for t in world.snapshot().types)
+    return any(cls is not None and version < cls._type.version for version, cls in found)
 
 
 def tell(text):
