@@ -669,8 +669,12 @@ def test_an_opened_save_shows_as_bytes_what_a_class_here_does_not_fit(records, d
             else:
                 assert opened[name]["n"].tolist() == good[name]
                 assert len(World.from_snapshot(opened.snapshot(types=[name]))) == 40
-        with pytest.raises((ComponentDefinitionError, UnsupportedVersionError), match=wrong):
-            opened.snapshot()
+        if wrong == "Parsed.Newer":
+            # What migrations start from.
+            assert [t.version for t in opened.snapshot().types] == [1, 1, 1]
+        else:
+            with pytest.raises(ComponentDefinitionError, match=wrong):
+                opened.snapshot()
     with pytest.raises((ComponentDefinitionError, UnsupportedVersionError), match=wrong):
         World.load(tmp_path / "a")
 
