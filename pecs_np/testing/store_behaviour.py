@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import pickle
 import threading
 import warnings
 from collections.abc import Iterator
@@ -358,3 +359,15 @@ class StoreBehaviour(StoreHarness):
                     f"{name} of a closed store raised {type(error).__name__}, expected a PecsError: {error}"
                 ) from error
         store.close()
+
+    def test_pickling(self, tmp_path: Path) -> None:
+        """A store refuses to be pickled, or its copy finds what was saved."""
+        store, world = self.store(tmp_path), World()
+        world.spawn_batch(self.samples.Number(value=[1, 2]))
+        save_all(store, world)
+        try:
+            data = pickle.dumps(store)
+        except (PecsError, TypeError, AttributeError, pickle.PicklingError):
+            return
+        with pickle.loads(data) as copy:  # noqa: S301 - made right here
+            self.check_saved(copy, world, "what was saved, found by a copy of the store,")
