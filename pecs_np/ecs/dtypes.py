@@ -135,6 +135,8 @@ class Layout:
     fixed, variable : tuple of Field
     refers : bool
         Whether it holds entity references.
+    portable : dtype
+        Of a row whose references are stable ids, and variable-length fields objects.
     plain : bool
         Whether memory and disk agree, so that a column is its own encoding.
     lists : bool
@@ -148,6 +150,7 @@ class Layout:
     fields: tuple[Field, ...]
     memory: np.dtype[Any] = field(init=False)
     disk: np.dtype[Any] = field(init=False)
+    portable: np.dtype[Any] = field(init=False)
     fixed: tuple[Field, ...] = field(init=False)
     variable: tuple[Field, ...] = field(init=False)
     refers: bool = field(init=False)
@@ -165,6 +168,8 @@ class Layout:
         memory = [(f.name, np.dtype(object) if f.variable else f.element()) for f in self.fields]
         put("memory", np.dtype(memory))
         put("disk", np.dtype([(f.name, f.element(disk=True)) for f in fixed]))
+        portable = [(f.name, np.dtype(object) if f.variable else f.element(disk=True)) for f in self.fields]
+        put("portable", np.dtype(portable))
         put("fixed", fixed)
         put("variable", variable)
         put("refers", any(f.has_refs() for f in self.fields))

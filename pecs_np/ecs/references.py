@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from pecs_np.ecs.arrays import Array
 from pecs_np.ecs.dtypes import Field
 from pecs_np.ecs.ids import ENTITY_ID, IdColumn
 
-__all__ = ["EntityMap", "concatenated", "convert", "remap", "split"]
+__all__ = ["EntityMap", "concatenated", "convert", "remap", "split", "translated"]
 
 _SLOT = np.uint64((1 << 32) - 1)
 
@@ -89,6 +90,43 @@ def remap(column: Array, fields: tuple[Field, ...], mapped: Callable[[Array], Ar
             values[...] = mapped(values)
         else:
             remap(values, f.fields, mapped)
+
+
+def translated(
+    column: Array,
+    fields: tuple[Field, ...],
+    dtype: np.dtype[Any],
+    mapped: Callable[[Array], Array],
+    *,
+    portable: bool,
+) -> Array:
+    """Return *column*, of any shape, with every reference, in lists too, sent through *mapped*.
+
+    Parameters
+    ----------
+    column : structured array
+        Its references are entity ids; without *portable*, stable ids.
+    fields : tuple of Field
+    dtype : dtype
+        Of what is returned: its references are stable ids; without *portable*, entity ids.
+    mapped : callable
+    portable : bool
+    """
+    made: Array = np.empty(column.shape, dtype)
+    for f in fields:
+        values = column[f.name]
+        if not f.has_refs():
+            made[f.name] = values
+        elif f.variable:
+            flat, ends = concatenated(values.tolist(), f.element(disk=not portable).base)
+            target = f.element(disk=portable).base
+            flat = mapped(flat) if f.ref else translated(flat, f.fields, target, mapped, portable=portable)
+            made[f.name] = split(flat, ends)
+        elif f.ref:
+            made[f.name] = mapped(values)
+        else:
+            made[f.name] = translated(values, f.fields, dtype[f.name].base, mapped, portable=portable)
+    return made
 
 
 def concatenated(arrays: list[Array], dtype: np.dtype[np.generic]) -> tuple[Array, NDArray[np.intp]]:
