@@ -249,9 +249,12 @@ class StoreBehaviour(StoreHarness):
         """Two store objects on one place see each other's saves and deletions at once."""
         self.needs(self.shared, "cannot be opened twice at once")
         s, world = self.samples, self.samples.rich(resources=False, world_data=False)
-        one, two = self.store(tmp_path), self.again(tmp_path)
+        one, early = self.store(tmp_path), self.again(tmp_path)
         stable = save_all(one, world)
         self.check_saved(one, world, "a world whose place two store objects share")
+        self.check_saved(early, world, "a world saved with another store object that was opened before")
+        early.close()
+        two = self.again(tmp_path)
         self.check_saved(two, world, "a world saved with another store object")
         first = as_ints(stable)[0]
         entity = world.get_entity_id(first)

@@ -115,6 +115,22 @@ class StoreRoundTrips(StoreHarness):
         self.check_loaded(back, store.load_entities(back, stable[order]), stable[order])
         self.check_equal(world, back, f"a world of {many} entities")
 
+    def test_large_values(self, tmp_path: Path) -> None:
+        """Single values may have megabytes, beside others that are small."""
+        world = World()
+        sizes = (0, 3_000_000, 1, 70_000, 4_096, 16_384)
+        world.spawn_batch(self.samples.Note(text=[f"{size % 10}" * size for size in sizes]))
+        self.check_round_trip(world, tmp_path)
+
+    def test_many_components(self, tmp_path: Path) -> None:
+        """An entity may have a hundred components, and entities a hundred sets of them."""
+        world = World()
+        made = [self.samples.define(f"part {i}", {"x": np.int16, "label": str}) for i in range(100)]
+        world.spawn(*[part(x=i, label=f"{i}") for i, part in enumerate(made)])
+        for i, part in enumerate(made):
+            world.spawn(part(x=i, label="alone"))
+        self.check_round_trip(world, tmp_path)
+
     # References
 
     def test_references(self, tmp_path: Path) -> None:
