@@ -21,7 +21,9 @@ from pecs_np.persistence.migrations import Migration, MigrationChain, MigrationP
 from pecs_np.persistence.plugins import PersistencePlugin
 from pecs_np.persistence.reporting import SaveReport
 from pecs_np.persistence.resolving import resolve_types
+from pecs_np.persistence.stores.lmdb import LmdbEntityPlugin
 from pecs_np.persistence.stores.memory import KeyValueEntityPlugin
+from pecs_np.persistence.stores.sqlite import SqliteEntityPlugin
 from pecs_np.persistence.stores.store import EntityStore
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "JsonPlugin",
     "KeyValueEntityPlugin",
     "Limits",
+    "LmdbEntityPlugin",
     "Migration",
     "MigrationChain",
     "MigrationPlan",
@@ -46,6 +49,7 @@ __all__ = [
     "Save",
     "SaveReport",
     "SaveTable",
+    "SqliteEntityPlugin",
     "WhitelistFilter",
     "WorldDraft",
     "resolve_types",

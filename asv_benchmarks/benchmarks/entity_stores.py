@@ -1,0 +1,237 @@
+"""Entity stores beside the bare library below each of them, and batches beside one call an entity.
+
+Both sides have the same settings, keep blobs of the same size under the same keys, and are measured in
+one process, in turns. ``python -m benchmarks.entity_stores`` in the folder above prints the table.
+"""
+
+import contextlib
+import importlib
+import sqlite3
+import tempfile
+from pathlib import Path
+
+from pecs_np import LmdbEntityPlugin, SqliteEntityPlugin, World
+from pecs_np.persistence.filters import without_transient
+from pecs_np.persistence.stores.records import encode
+
+from .common import populated
+from .ratios import best
+
+ENTITIES = 100_000
+ONE_BY_ONE = 1_000
+
+
+class Backend:
+    """A kind of store, and the calls to its library that a program without this one would make.
+
+    Attributes
+    ----------
+    package : str or None
+        What has to be installed.
+    bare_save, bare_load : str
+        What those calls are, for the table.
+    """
+
+    package = None
+    bare_save = bare_load = ""
+
+    def __init__(self):
+        if self.package is not None:
+            try:
+                importlib.import_module(self.package)
+            except ImportError:
+                raise NotImplementedError(f"{self.package} is not installed") from None
+        self._left = contextlib.ExitStack()
+        self.folder = Path(self._left.enter_context(tempfile.TemporaryDirectory()))
+
+    def close(self):
+        self._left.close()
+
+    def on_close(self, call):
+        self._left.callback(call)
+
+    def store(self):
+        """Return a new store."""
+        raise NotImplementedError
+
+    def open_bare(self):
+        """Open another place, with the library alone."""
+        raise NotImplementedError
+
+    def save(self, keys, values):
+        raise NotImplementedError
+
+    def load(self, keys):
+        raise NotImplementedError
+
+
+class Sqlite(Backend):
+    bare_save = "`executemany`"
+    bare_load = "`SELECT ... json_each`"
+
+    def store(self):
+        store = SqliteEntityPlugin(self.folder / "store.db", durable=False)
+        self.on_close(store.close)
+        return store
+
+    def open_bare(self):
+        self.db = sqlite3.connect(self.folder / "bare.db", isolation_level=None)
+        self.on_close(self.db.close)
+        for pragma in (
+            "page_size = 16384",
+            "cache_size = -32768",
+            "journal_mode = WAL",
+            "synchronous = NORMAL",
+        ):
+            self.db.execute(f"PRAGMA {pragma}")
+        self.db.execute(
+            "CREATE TABLE blobs (id BLOB NOT NULL PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID"
+        )
+
+    def save(self, keys, values):
+        self.db.execute("BEGIN IMMEDIATE")
+        self.db.executemany(
+            "INSERT INTO blobs VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET record = excluded.record",
+            zip(keys, values, strict=True),
+        )
+        self.db.execute("COMMIT")
+
+    def load(self, keys):
+        # A key is bytes, which JSON cannot hold: its place is enough.
+        return self.db.execute(
+            "SELECT record FROM json_each(?2) AS asked"
+            " LEFT JOIN blobs ON blobs.id = substr(?1, 1 + 16 * asked.key, 16)",
+            (b"".join(keys), f"[0{',0' * (len(keys) - 1)}]"),
+        ).fetchall()
+
+
+class Lmdb(Backend):
+    package = "lmdb"
+    bare_save = "`putmulti`"
+    bare_load = "`getmulti`"
+
+    def store(self):
+        store = LmdbEntityPlugin(self.folder / "store.lmdb", map_size=1 << 28, durable=False)
+        self.on_close(store.close)
+        return store
+
+    def open_bare(self):
+        lmdb = importlib.import_module(self.package)
+        self.env = lmdb.open(
+            str(self.folder / "bare.lmdb"), subdir=False, map_size=1 << 28, max_dbs=1, metasync=False
+        )
+        self.on_close(self.env.close)
+        self.db = self.env.open_db(b"blobs")
+
+    def save(self, keys, values):
+        with self.env.begin(self.db, write=True) as txn:
+            txn.cursor().putmulti(list(zip(keys, values, strict=True)))
+
+    def load(self, keys):
+        with self.env.begin(self.db) as txn:
+            return txn.cursor().getmulti(keys)
+
+
+BACKENDS = {"sqlite": Sqlite, "lmdb": Lmdb}
+
+
+def blobs(world):
+    """Return the keys and records of the entities of *world*."""
+    (table,) = without_transient(world.snapshot()).tables
+    records = encode(table, lambda ids: ids)
+    return records.keys(), records.values()
+
+
+class EntityStores:
+    params = tuple(BACKENDS)
+    param_names = ("backend",)
+    timeout = 600
+
+    def setup(self, name):
+        self.backend = BACKENDS[name]()
+        self.store = self.backend.store()
+        self.world = populated(ENTITIES)
+        self.ids, self.stable_ids = self.world.entities(), self.world.stable_ids()
+        self.save()
+
+    def teardown(self, name):
+        if hasattr(self, "backend"):
+            self.backend.close()
+
+    def save(self):
+        self.store.save_entities(self.world, self.ids)
+
+    def load(self):
+        self.store.load_entities(World(), self.stable_ids)
+
+    def time_save(self, name):
+        self.save()
+
+    def time_load(self, name):
+        self.load()
+
+    def track_save_rate(self, name):
+        keys, values = self._bare()
+        ours, bare = best(self.save, lambda: self.backend.save(keys, values), repeat=9)
+        return 100 * bare / ours
+
+    def track_load_rate(self, name):
+        keys, _ = self._bare()
+        ours, bare = best(self.load, lambda: self.backend.load(keys), repeat=9)
+        return 100 * bare / ours
+
+    def track_save_batch_gain(self, name):
+        ids = self.ids[:ONE_BY_ONE]
+
+        def one_by_one():
+            for entity in ids.tolist():
+                self.store.save_entity(self.world, entity)
+
+        batch, single = best(lambda: self.store.save_entities(self.world, ids), one_by_one, repeat=3)
+        return single / batch
+
+    def track_load_batch_gain(self, name):
+        asked = self.stable_ids[:ONE_BY_ONE]
+        singly = [self.world.get_stable_id(int(i)) for i in self.ids[:ONE_BY_ONE]]
+
+        def one_by_one():
+            world = World()
+            for stable_id in singly:
+                self.store.load_entity(world, stable_id)
+
+        batch, single = best(lambda: self.store.load_entities(World(), asked), one_by_one, repeat=3)
+        return single / batch
+
+    def _bare(self):
+        self.backend.open_bare()
+        keys, values = blobs(self.world)
+        self.backend.save(keys, values)
+        return keys, values
+
+
+# What is measured, its unit, and the least that it is to be.
+TABLE = (
+    (EntityStores.track_save_rate, "%", "`save_entities` of 100,000 : bare {save}", 60),
+    (EntityStores.track_load_rate, "%", "`load_entities` of 100,000 : bare {load}", 60),
+    (EntityStores.track_save_batch_gain, "x", "a batch of 1,000 saves : one by one", 10),
+    (EntityStores.track_load_batch_gain, "x", "a batch of 1,000 loads : one by one", 10),
+)
+for _function, _unit, _, _ in TABLE:
+    _function.unit = {"%": "% of the rate", "x": "times as fast"}[_unit]
+
+
+if __name__ == "__main__":
+    print("| store | work | measured | goal, at least |\n|---|---|---|---|")
+    for name, backend in BACKENDS.items():
+        for function, unit, title, least in TABLE:
+            what = title.format(save=backend.bare_save, load=backend.bare_load)
+            bench = EntityStores()
+            try:
+                bench.setup(name)
+                print(
+                    f"| {name} | {what} | {function(bench, name):.0f} {unit} | {least} {unit} |", flush=True
+                )
+            except NotImplementedError as why:
+                print(f"| {name} | {what} | skipped: {why} | {least} {unit} |", flush=True)
+            finally:
+                bench.teardown(name)
