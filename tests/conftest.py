@@ -67,6 +67,13 @@ def postgres(servers):
         yield server
 
 
+@pytest.fixture(scope="session")
+def redis_server(servers):
+    """A Redis server that runs; its ``.address`` is a URL."""
+    with servers.redis() as server:
+        yield server
+
+
 @pytest.fixture
 def define():
     """`make_component`, whose components the process forgets when the test ends."""

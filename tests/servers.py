@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,74 @@ def postgres():
         finally:
             with contextlib.suppress(subprocess.CalledProcessError):
                 server.stop()
+
+
+class Redis:
+    """A Redis server with data of its own, written to disk at once.
+
+    Attributes
+    ----------
+    port : int or None
+    pid : int
+        Of the server that runs.
+    """
+
+    def __init__(self, folder, *options):
+        self._folder = folder
+        self._options = options
+        self._process = None
+        self.port = None
+
+    @property
+    def address(self):
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def pid(self):
+        return self._process.pid
+
+    def start(self):
+        """Start the server, on the port that it had if it ran before, and wait until it answers."""
+        for _ in range(3):  # somebody may take the port meanwhile
+            port = self.port or free_port()
+            options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(self._folder)]
+            options += ["--save", "", "--appendonly", "yes", "--appendfsync", "no", *self._options]
+            with Path(self._folder, "log").open("a") as log:
+                self._process = subprocess.Popen(
+                    ["redis-server", *options], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                )
+            if self._answers(port):
+                self.port = port
+                return
+            self.stop()
+        raise RuntimeError("Redis does not start\n" + Path(self._folder, "log").read_text()[-2000:])
+
+    def _answers(self, port):
+        while self._process.poll() is None:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1) as probe:
+                probe.sendall(b"PING\r\n")
+                # Not while it reads what it had; a password that is asked for is an answer too.
+                if not probe.recv(100).startswith(b"-LOADING"):
+                    return True
+            time.sleep(0.01)
+        return False
+
+    def stop(self):
+        """Kill the server."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+
+@contextlib.contextmanager
+def redis(*options):
+    """Yield a `Redis` that runs."""
+    if shutil.which("redis-server") is None:
+        missing("redis-server")
+    with tempfile.TemporaryDirectory(prefix="pecs_np-redis-") as folder:
+        server = Redis(folder, *options)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop()

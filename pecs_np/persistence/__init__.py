@@ -23,6 +23,8 @@ from pecs_np.persistence.reporting import SaveReport
 from pecs_np.persistence.resolving import resolve_types
 from pecs_np.persistence.stores.lmdb import LmdbEntityPlugin
 from pecs_np.persistence.stores.memory import KeyValueEntityPlugin
+from pecs_np.persistence.stores.postgres import PostgresEntityPlugin
+from pecs_np.persistence.stores.redis import RedisEntityPlugin
 from pecs_np.persistence.stores.sqlite import SqliteEntityPlugin
 from pecs_np.persistence.stores.store import EntityStore
 
@@ -46,6 +48,8 @@ __all__ = [
     "PersistenceFilter",
     "PersistenceManager",
     "PersistencePlugin",
+    "PostgresEntityPlugin",
+    "RedisEntityPlugin",
     "Save",
     "SaveReport",
     "SaveTable",
