@@ -8,8 +8,6 @@ from typing import Any, Self
 from pecs_np.ecs.snapshot import Snapshot
 from pecs_np.errors import PersistenceError
 from pecs_np.messages import shown
-from pecs_np.persistence.json import reader, writer
-from pecs_np.persistence.json.templates import COMPACT, PRETTY
 from pecs_np.persistence.limits import Limits, within_memory
 from pecs_np.persistence.plugins import PersistencePlugin
 
@@ -53,7 +51,7 @@ class JsonPlugin(PersistencePlugin):
         self.limits = Limits() if limits is None else limits
         if not isinstance(self.limits, Limits):
             raise PersistenceError(f"expected Limits, found {shown(limits)}")
-        self._style = COMPACT
+        self._pretty = False
 
     @classmethod
     def pretty(cls, *, schema: bool = True, limits: Limits | None = None) -> Self:
@@ -62,19 +60,24 @@ class JsonPlugin(PersistencePlugin):
         Lists within the data of a component stay on one line.
         """
         plugin = cls(schema=schema, limits=limits)
-        plugin._style = PRETTY
+        plugin._pretty = True
         return plugin
 
     def __repr__(self) -> str:
-        make = ".pretty" if self._style is PRETTY else ""
+        make = ".pretty" if self._pretty else ""
         return f"{type(self).__name__}{make}(schema={self.schema})"
 
     def encode(self, snapshot: Snapshot) -> Iterable[Any]:
         """Return *snapshot* as pieces of text, each made when it is asked for."""
-        return writer.encode(snapshot, self._style, schema=self.schema)
+        from pecs_np.persistence.json import templates, writer  # noqa: PLC0415 - most programs never do
+
+        style = templates.PRETTY if self._pretty else templates.COMPACT
+        return writer.encode(snapshot, style, schema=self.schema)
 
     def decode(self, data: Any, name: str = "<bytes>") -> Snapshot:
         """Return the snapshot that the document *data* holds."""
+        from pecs_np.persistence.json import reader  # noqa: PLC0415 - most programs never do
+
         with within_memory(name):
             return reader.decode(data, name, self.limits)
 
@@ -88,4 +91,4 @@ class JsonPlugin(PersistencePlugin):
 
     def format_version(self) -> int:
         """Return 1."""
-        return writer.VERSION
+        return 1
