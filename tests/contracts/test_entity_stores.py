@@ -1,4 +1,4 @@
-"""Every entity store of the package keeps the contract that users' own stores are held to."""
+"""The store in memory, and the least that a store can be, keep the contract that users' own stores are held to."""
 
 import pytest
 
