@@ -132,10 +132,14 @@ class EntityPersistencePlugin(ABC):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _name(self) -> str:
+        """Return what messages call the store."""
+        return f"the store {self.backend_name()!r}"
+
     def _not_saved(self, stable_id: int, others: int = 1) -> EntityNotFoundError:
         more = f" and {others - 1} more" if others > 1 else ""
         return EntityNotFoundError(
-            f"expected a saved entity, found none under {StableId(stable_id)!r}{more} in the store {self.backend_name()!r}",
+            f"expected a saved entity, found none under {StableId(stable_id)!r}{more} in {self._name()}",
             suggestion='save it first, or pass missing="skip" to load those that are there',
         )
 

@@ -284,10 +284,6 @@ class EntityStore(EntityPersistencePlugin):
                     )
             return {layout_id: self._layouts[layout_id] for layout_id in ids}
 
-    def _name(self) -> str:
-        """Return what messages call the store."""
-        return f"the store {self.backend_name()!r}"
-
     def _check_schema(self, version: int) -> None:
         """Raise unless the store was written by a program that holds records as this one does."""
         if version != SCHEMA_VERSION:
