@@ -6,7 +6,7 @@ with the test that runs its translation.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 __all__ = ["BLOCKS", "MODULES", "Block"]
 
@@ -37,8 +37,6 @@ class Block(NamedTuple):
     language : {"rust", "text", "json"}
     test : str
         The function in the section's module of `MODULES`.
-    status : {"translated", "stores"}
-        "stores" for those that need the entity stores, whose module is not there yet.
     """
 
     section: str
@@ -46,21 +44,19 @@ class Block(NamedTuple):
     title: str
     language: str
     test: str
-    status: Literal["translated", "stores"] = "translated"
 
 
 BLOCKS = (
     Block("Quick Start", 1, "Basic Save and Load", "rust", "test_basic_save_and_load"),
     Block("Quick Start", 2, "Format-Specific Operations", "rust", "test_format_specific_operations"),
     Block("Quick Start", 3, "Streaming API", "rust", "test_streaming_api"),
-    Block("Entity-Specific Persistence", 1, "Quick Start", "rust", "test_quick_start", "stores"),
+    Block("Entity-Specific Persistence", 1, "Quick Start", "rust", "test_quick_start"),
     Block(
         "Entity-Specific Persistence",
         2,
         "EntityPersistencePlugin Trait",
         "rust",
         "test_entity_persistence_plugin_trait",
-        "stores",
     ),
     Block(
         "Entity-Specific Persistence",
@@ -68,7 +64,6 @@ BLOCKS = (
         "Built-in Plugin: KeyValueEntityPlugin",
         "rust",
         "test_built_in_plugin",
-        "stores",
     ),
     Block(
         "Entity-Specific Persistence",
@@ -76,16 +71,14 @@ BLOCKS = (
         "Using with PersistenceManager",
         "rust",
         "test_using_with_persistence_manager",
-        "stores",
     ),
-    Block("Entity-Specific Persistence", 5, "Batch Operations", "rust", "test_batch_operations", "stores"),
+    Block("Entity-Specific Persistence", 5, "Batch Operations", "rust", "test_batch_operations"),
     Block(
         "Entity-Specific Persistence",
         6,
         "Custom Entity Persistence Plugin",
         "rust",
         "test_custom_entity_persistence_plugin",
-        "stores",
     ),
     Block(
         "Entity-Specific Persistence",
@@ -93,7 +86,6 @@ BLOCKS = (
         "Example 1: Player Inventory System",
         "rust",
         "test_player_inventory_system",
-        "stores",
     ),
     Block(
         "Entity-Specific Persistence",
@@ -101,16 +93,8 @@ BLOCKS = (
         "Example 2: Chunk-Based World Loading",
         "rust",
         "test_chunk_based_world_loading",
-        "stores",
     ),
-    Block(
-        "Entity-Specific Persistence",
-        9,
-        "Example 3: Auto-Save System",
-        "rust",
-        "test_auto_save_system",
-        "stores",
-    ),
+    Block("Entity-Specific Persistence", 9, "Example 3: Auto-Save System", "rust", "test_auto_save_system"),
     Block("Binary Format", 1, "Format Structure", "text", "test_format_structure"),
     Block("Binary Format", 2, "Magic Bytes", "rust", "test_magic_bytes"),
     Block("Binary Format", 3, "Version Number", "rust", "test_version_number"),
