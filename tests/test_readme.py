@@ -34,8 +34,12 @@ def run(snippets, namespace):
         exec(compile("\n" * line + snippet, "README.md", "exec"), namespace)
 
 
+# What README calls the addresses of servers.
+REDIS, POSTGRES = "redis://localhost:6379/0", "host=localhost user=postgres password=secret"
+
+
 def test_snippets_run(namespace, tmp_path, capsys):
-    snippets = blocks("python")
+    snippets = [s for s in blocks("python") if REDIS not in s and POSTGRES not in s]
     assert len(snippets) >= 20
     run(snippets, namespace)
     assert (tmp_path / "world.pecs").exists()
@@ -44,6 +48,23 @@ def test_snippets_run(namespace, tmp_path, capsys):
     for promise in ('expected a number, found "seven" at entities[', "world 1 → 2: MassIsWeight", " of "):
         assert promise in README
         assert promise in output
+
+
+@pytest.mark.parametrize(
+    ("address", "fixture", "options"),
+    [(REDIS, "redis_server", {"prefix": "game"}), (POSTGRES, "postgres", {})],
+    ids=["redis", "postgres"],
+)
+def test_snippets_with_servers_run(address, fixture, options, namespace, request):
+    server = request.getfixturevalue(fixture)
+    (snippet,) = [s for s in blocks("python") if address in s]
+    made = next(s for s in blocks("python") if "town = World()" in s)
+    exec("import numpy as np\nfrom pecs_np import EntityRef, World, component", namespace)
+    run([made], namespace)
+    exec(snippet.replace(address, server.address), namespace)
+    with type(namespace["store"])(server.address, **options) as again:
+        assert len(again) == 2
+        again.clear()
 
 
 def test_its_format_passes_the_contract_that_it_names(namespace, tmp_path):
