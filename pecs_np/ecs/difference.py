@@ -123,7 +123,7 @@ def _portable(snapshot: Snapshot, mapped: Mapped) -> Snapshot:
         )
 
     resources = None if snapshot.resources is None else converted(snapshot.resources)
-    return replace(snapshot, tables=tuple(map(converted, snapshot.tables)), resources=resources, cache={})
+    return replace(snapshot, tables=tuple(map(converted, snapshot.tables)), resources=resources)
 
 
 def _paired(

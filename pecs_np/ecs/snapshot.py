@@ -13,10 +13,26 @@ from pecs_np.ecs.arrays import Array
 from pecs_np.ecs.components import ComponentType, component_type
 from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn
 from pecs_np.ecs.values import private_copy
-from pecs_np.errors import ComponentValueError, UnknownFieldError, WorldError
+from pecs_np.errors import ComponentValueError, StructuralChangeError, UnknownFieldError, WorldError
 from pecs_np.messages import shown
 
-__all__ = ["Snapshot", "SnapshotTable", "TableFilter"]
+__all__ = ["Revision", "Snapshot", "SnapshotTable", "TableFilter"]
+
+
+class Revision:
+    """How many structural changes a world has had, for all snapshots that share its memory.
+
+    Attributes
+    ----------
+    number : int
+    under_way : int
+        How many are being made: what another thread sees now is the half of them.
+    """
+
+    __slots__ = ("number", "under_way")
+
+    def __init__(self) -> None:
+        self.number = self.under_way = 0
 
 
 class Claim:
@@ -142,6 +158,8 @@ class Snapshot:
         High half and next low half of the stable ids of a seeded world.
     sound : bool
         Whether ids are known to be distinct and every reference alive or null.
+    shares : (Revision, int) or None
+        Of the world whose memory it shares: its structural changes, and how many they were.
     cache : dict
         What encoders worked out for these tables, for as long as the snapshot lives.
     """
@@ -153,7 +171,8 @@ class Snapshot:
     rngs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     id_source: tuple[int, int] | None = None
     sound: bool = False
-    cache: dict[str, Any] = field(default_factory=dict, repr=False)
+    shares: tuple[Revision, int] | None = field(default=None, repr=False)
+    cache: dict[str, Any] = field(default_factory=dict, repr=False, init=False)
 
     def __len__(self) -> int:
         return self.entity_count
@@ -165,6 +184,15 @@ class Snapshot:
     def entity_count(self) -> int:
         """How many entities the tables hold."""
         return sum([table.rows for table in self.tables])
+
+    @property
+    def outdated(self) -> bool:
+        """Whether the world whose memory it shares has had a structural change since, or is having one."""
+        if self.shares is None:
+            return False
+        revision, number = self.shares
+        # In this order, because a change that ends is counted first.
+        return revision.under_way > 0 or revision.number != number
 
     @property
     def has_transient(self) -> bool:
@@ -218,10 +246,16 @@ class Snapshot:
             if table.rows:
                 by_names.setdefault(tuple(t.name for t in table.types), []).append(table)
         joined = tuple(_joined(by_names[names]) for names in sorted(by_names))
-        return replace(self, tables=joined, sound=sound, cache={})
+        return replace(self, tables=joined, sound=sound)
 
     def copy(self) -> Snapshot:
-        """Return a snapshot that owns its arrays and no longer changes with a world."""
+        """Return a snapshot that owns its arrays and no longer changes with a world.
+
+        Raises
+        ------
+        StructuralChangeError
+            If it is outdated: its rows may no longer belong together.
+        """
 
         def own(table: SnapshotTable) -> SnapshotTable:
             return SnapshotTable(
@@ -235,7 +269,12 @@ class Snapshot:
         resources = self.resources and own(self.resources)
         metadata = copy.deepcopy(self.metadata)
         tables = tuple(map(own, self.tables))
-        return replace(self, tables=tables, resources=resources, metadata=metadata, cache={})
+        if self.outdated:
+            raise StructuralChangeError(
+                "expected a world that stays as it is until its snapshot is copied, found that it changed",
+                suggestion="call world.snapshot(copy=True), and stop the threads that change the world",
+            )
+        return replace(self, tables=tables, resources=resources, metadata=metadata, shares=None)
 
 
 def _kept(table: SnapshotTable, answer: Any) -> list[SnapshotTable]:

@@ -18,7 +18,7 @@ from pecs_np.ecs.snapshot import Snapshot, SnapshotTable
 from pecs_np.errors import ComponentVersionError, MigrationError, UnsupportedVersionError
 from pecs_np.messages import shown
 from pecs_np.persistence.drafts import WorldDraft, migrate_column
-from pecs_np.persistence.resolving import Unknown, with_known_types
+from pecs_np.persistence.resolving import Unknown, is_current, is_defined_so, with_known_types
 
 __all__ = ["Migration", "MigrationChain", "MigrationPlan", "brought_up_to_date"]
 
@@ -263,11 +263,13 @@ def brought_up_to_date(
         chain = migrations if isinstance(migrations, MigrationChain) else MigrationChain(migrations)
         snapshot = chain.apply(snapshot, name)
         _check_fields(snapshot, name)
+    if is_current(snapshot):
+        return snapshot if unknown == "keep" else with_known_types(snapshot, unknown, name)
     outdated = {
         type_.name
         for table in (*snapshot.tables, *((snapshot.resources,) if snapshot.resources else ()))
         for type_ in table.types
-        if (current := _current(type_)) is not None and current.version != type_.version
+        if not is_defined_so(type_)
     }
     if outdated:
         draft = WorldDraft(snapshot)

@@ -6,12 +6,12 @@ from dataclasses import replace
 from typing import Literal
 
 from pecs_np.ecs.components import ComponentType
-from pecs_np.ecs.registry import registered
+from pecs_np.ecs.registry import registered, registry_version
 from pecs_np.ecs.snapshot import Snapshot, SnapshotTable
 from pecs_np.errors import ComponentDefinitionError, ComponentVersionError, PersistenceError
 from pecs_np.messages import shown, warn
 
-__all__ = ["Unknown", "resolve_types", "with_known_types"]
+__all__ = ["Unknown", "is_current", "is_defined_so", "mark_current", "resolve_types", "with_known_types"]
 
 Unknown = Literal["keep", "refuse", "drop"]
 
@@ -47,6 +47,22 @@ def resolve_types(types: tuple[ComponentType, ...], where: str) -> tuple[Compone
             )
         found.append(own)
     return tuple(found)
+
+
+def is_defined_so(type_: ComponentType) -> bool:
+    """Tell whether this process defines a type in that version, or not at all."""
+    cls = registered(type_.name)
+    return cls is None or cls._type.version == type_.version
+
+
+def mark_current(snapshot: Snapshot) -> None:
+    """Note that no component of *snapshot* needs a migration."""
+    snapshot.cache["current"] = registry_version()
+
+
+def is_current(snapshot: Snapshot) -> bool:
+    """Tell whether that is known, without a look at the types."""
+    return bool(snapshot.cache.get("current") == registry_version())
 
 
 def with_known_types(snapshot: Snapshot, unknown: Unknown, name: str) -> Snapshot:

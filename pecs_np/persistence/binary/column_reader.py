@@ -39,6 +39,7 @@ from pecs_np.persistence.binary.sections import (
 )
 from pecs_np.persistence.binary.sources import Source
 from pecs_np.persistence.limits import Limits
+from pecs_np.persistence.resolving import mark_current
 
 __all__ = ["decode", "open_columns", "stable_ids_of"]
 
@@ -141,7 +142,12 @@ def decode(source: Source, header: Header, limits: Limits, threads: int = 1) -> 
         tables.sort(key=lambda table: [t.name for t in table.types])
     metadata = copy.deepcopy(schema.metadata) if schema.metadata else {}
     rngs = copy.deepcopy(schema.rngs) if schema.rngs else {}
-    return Snapshot(tuple(tables), resources, schema.version, metadata, rngs, schema.id_source, sound=True)
+    snapshot = Snapshot(
+        tuple(tables), resources, schema.version, metadata, rngs, schema.id_source, sound=True
+    )
+    if schema.is_current:
+        mark_current(snapshot)
+    return snapshot
 
 
 def stable_ids_of(source: Source, section: Section, data: Any, place: int) -> IdColumn:

@@ -18,7 +18,7 @@ from pecs_np.ecs.snapshot import Snapshot
 from pecs_np.errors import InvalidFormatError, LimitExceededError
 from pecs_np.messages import shown
 from pecs_np.persistence.limits import Limits
-from pecs_np.persistence.resolving import resolve_types
+from pecs_np.persistence.resolving import is_defined_so, resolve_types
 from pecs_np.persistence.world_document import read_world, world_json
 from pecs_np.version import __version__
 
@@ -73,8 +73,14 @@ class Schema:
         found = self.cache.get("resolved")
         if found is None or found[0] != registry_version():
             found = self.cache["resolved"] = registry_version(), resolve_types(self.types, where)
+            self.cache["current"] = all(map(is_defined_so, found[1]))
         own: tuple[ComponentType, ...] = found[1]
         return own
+
+    @property
+    def is_current(self) -> bool:
+        """Whether none of the types last resolved is an older version of one that this process defines."""
+        return bool(self.cache["current"])
 
 
 def types_json(types: Sequence[ComponentType]) -> bytes:

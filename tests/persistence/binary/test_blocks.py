@@ -209,7 +209,7 @@ def test_a_snapshot_taken_amid_a_structural_change_is_refused(define, part, vers
         "columns": {"AmidSpot": table.columns["AmidSpot"][:-1]},
     }
     torn = dataclasses.replace(
-        snapshot, tables=(dataclasses.replace(table, **{part: other[part]}),), id_source=None, cache={}
+        snapshot, tables=(dataclasses.replace(table, **{part: other[part]}),), id_source=None
     )
     for encode in (plugin.encode, plugin.encode_stream):
         with pytest.raises(PersistenceError, match="stays as it is while it is saved"):
