@@ -52,7 +52,7 @@ class StoreBatches(StoreHarness):
         """An entity that the world has takes on what was saved, and nothing else stays, under its own id."""
         s, store, world = self.samples, self.store(tmp_path), World()
         ids = world.spawn_batch(s.Number(value=[1, 2]))
-        world.insert(ids[0], s.Note(text="kept", about=ids[1]))
+        world.insert(ids[0], s.Note(text="kept", about=self.target(ids[1])))
         save_all(store, world)
         before = World.from_snapshot(world.snapshot(copy=True))
         world.insert(ids, s.Count(value=5))
@@ -100,7 +100,7 @@ class StoreBatches(StoreHarness):
 
     def test_saving_changes_nothing_in_the_world(self, tmp_path: Path) -> None:
         """A world is after a save what it was before, transient components too."""
-        world, store = self.samples.rich(resources=False, world_data=False), self.store(tmp_path)
+        world, store = self.rich(), self.store(tmp_path)
         world.spawn(self.samples.Frame(number=1))
         with self.unchanged(world, "a save"):
             save_all(store, world)
@@ -263,7 +263,7 @@ class StoreBatches(StoreHarness):
     def test_clear(self, tmp_path: Path) -> None:
         """A store that was cleared is empty, and can be saved to again."""
         self.needs_lists()
-        store, world = self.store(tmp_path), self.samples.rich(resources=False, world_data=False)
+        store, world = self.store(tmp_path), self.rich()
         save_all(store, world)
         store.clear()
         expect(len(store) == 0, f"expected no entities after clear, found {len(store)}")

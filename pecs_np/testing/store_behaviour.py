@@ -122,7 +122,7 @@ class StoreBehaviour(StoreHarness):
     def test_unknown_components_are_kept(self, tmp_path: Path) -> None:
         """What the program does not define is loaded as it was described, and saved again unchanged."""
         self.needs_described_types()
-        world, store = self.samples.rich(resources=False, world_data=False), self.store(tmp_path)
+        world, store = self.rich(), self.store(tmp_path)
         stable = save_all(store, world)
         self.samples.forget()
         stranger = World()
@@ -161,7 +161,7 @@ class StoreBehaviour(StoreHarness):
         old = s.define("reading", {"celsius": np.float32, "note": str})
         values = np.array([-0.0, 21.5, np.nan], np.float32)
         ids = world.spawn_batch(old(celsius=values, note=["a", "", "é"]))
-        world.insert(ids[2], s.Note(text="of another layout", about=ids[0]))
+        world.insert(ids[2], s.Note(text="of another layout", about=self.target(ids[0])))
         stable = as_ints(save_all(store, world, ids))
         s.undefine("reading")
         new: Any = s.define("reading", {"kelvin": np.float64, "note": str}, version=3)
@@ -227,7 +227,7 @@ class StoreBehaviour(StoreHarness):
     def test_what_is_saved_survives_its_store(self, tmp_path: Path) -> None:
         """What was saved is there when the store was closed and another one is opened on the same place."""
         self.needs(self.persistent, "does not survive its object")
-        world = self.samples.rich(resources=False, world_data=False)
+        world = self.rich()
         with self.store(tmp_path) as store:
             ids = as_ints(save_all(store, world))
             extra = world.spawn(self.samples.Number(value=7))
@@ -248,7 +248,7 @@ class StoreBehaviour(StoreHarness):
     def test_two_objects_on_one_place(self, tmp_path: Path) -> None:
         """Two store objects on one place see each other's saves and deletions at once."""
         self.needs(self.shared, "cannot be opened twice at once")
-        s, world = self.samples, self.samples.rich(resources=False, world_data=False)
+        s, world = self.samples, self.rich()
         one, early = self.store(tmp_path), self.again(tmp_path)
         stable = save_all(one, world)
         self.check_saved(one, world, "a world whose place two store objects share")
@@ -280,7 +280,7 @@ class StoreBehaviour(StoreHarness):
         def work(number: int) -> None:
             world = World()
             ids = world.spawn_batch(s.Number(value=np.arange(_BATCH * (1 + number))))
-            world.insert(ids[:5], s.Note(text=f"thread {number}", about=ids[-1]))
+            world.insert(ids[:5], s.Note(text=f"thread {number}", about=self.target(ids[-1])))
             start.wait()
             for turn in range(_ROUNDS):
                 world.insert(ids[::7], s.Count(value=turn))

@@ -39,8 +39,8 @@ class EntityStoreContract(StoreRoundTrips, StoreBatches, StoreBehaviour):
         Batches are saved, loaded and deleted all or nothing, and seen whole by others.
     lists_entities : bool or str
         The store counts and lists its entities, and can be cleared.
-    references_wait : bool or str
-        References to entities that are not loaded keep their stable ids.
+    keeps_references : bool or str
+        References are saved as stable ids, and wait for entities that are not loaded. Otherwise they may be null.
     describes_types : bool or str
         Entities can be loaded where their components are not defined, or are defined in a later version.
     serves_threads : bool or str

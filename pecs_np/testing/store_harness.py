@@ -34,7 +34,7 @@ class StoreHarness(Checks):
     shared: bool | str = True
     atomic: bool | str = True
     lists_entities: bool | str = True
-    references_wait: bool | str = True
+    keeps_references: bool | str = True
     describes_types: bool | str = True
     serves_threads: bool | str = True
     many: int = 10_000
@@ -75,6 +75,19 @@ class StoreHarness(Checks):
             inspect.signature(make).bind(tmp_path, **options)
         except TypeError:
             self.needs(False, f"is made without the option {', '.join(options)}")
+
+    def rich(self) -> World:
+        """Return a small world with entities of all kinds that the store holds."""
+        world = self.samples.rich(resources=False, world_data=False)
+        if self.keeps_references is not True:
+            world.remove(world.entities(), self.samples.kinds["references"])
+            for note in world.query(self.samples.Note):
+                note.about = 0
+        return world
+
+    def target(self, entities: Any) -> Any:
+        """Return *entities* to refer to, or none where the store does not keep references."""
+        return entities if self.keeps_references is True else 0
 
     def check_round_trip(self, world: World, tmp_path: Path) -> World:
         """Check that all entities of *world* come back equal and sound, and return what came."""
@@ -125,9 +138,9 @@ class StoreHarness(Checks):
         """Skip the check where the store cannot tell what it has."""
         self.needs(self.lists_entities, "does not list its entities")
 
-    def needs_waiting(self) -> None:
-        """Skip the check where references to entities that are not loaded get lost."""
-        self.needs(self.references_wait, "does not keep references to entities that are not loaded")
+    def needs_references(self) -> None:
+        """Skip the check where references get lost."""
+        self.needs(self.keeps_references, "does not keep references")
 
     def needs_described_types(self) -> None:
         """Skip the check where what is saved does not describe its component types."""

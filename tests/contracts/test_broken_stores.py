@@ -294,7 +294,7 @@ BROKEN = [
     (Unsorted, "test_listing", "in rising order, found"),
     (NeverCleared, "test_clear", "after clear, found"),
     (CountsSaves, "test_saving_again_counts_once", "expected 3 entities, found 6"),
-    (ForgetsReferences, "test_references_wait_for_who_is_not_loaded", "of who is not loaded, found None"),
+    (ForgetsReferences, "test_keeps_references_for_who_is_not_loaded", "of who is not loaded, found None"),
     (ForgetsReferences, "test_references_come_in_any_order", "entities came in parts is not what it was"),
     (ReplacesEntities, "test_loading_updates_who_is_there", "that they had, found"),
     (ReplacesEntities, "test_transient_components_stay", "a transient component was lost"),

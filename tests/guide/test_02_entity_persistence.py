@@ -256,7 +256,7 @@ def test_custom_entity_persistence_plugin(redis_server):
 
         def load_entity(self, world, stable_id):
             # Fetch from Redis
-            key = f"entity:{stable_id}"
+            key = f"entity:{StableId(stable_id)}"
             with self.reached():
                 data = self.client.get(key)
             if data is None:
@@ -268,13 +268,13 @@ def test_custom_entity_persistence_plugin(redis_server):
             return EntityId(entity_id)
 
         def delete_entity(self, stable_id):
-            key = f"entity:{stable_id}"
+            key = f"entity:{StableId(stable_id)}"
             with self.reached():
                 if not self.client.delete(key):
                     raise EntityNotFoundError(f"expected a saved entity, found none under {key}")
 
         def entity_exists(self, stable_id):
-            key = f"entity:{stable_id}"
+            key = f"entity:{StableId(stable_id)}"
             with self.reached():
                 return bool(self.client.exists(key))
 
