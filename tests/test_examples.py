@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pecs_np import PersistenceError, PersistenceManager, SqliteEntityPlugin, World
+
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 ADDRESS = "PECS_NP_POSTGRES"
 
@@ -48,3 +50,23 @@ def test_an_example_without_its_server_says_what_it_needs():
     assert away.returncode == 1
     assert "PersistenceIOError: PostgreSQL refused" in away.stderr
     assert "start the server" in away.stderr
+
+
+def test_what_an_auto_save_could_not_save_stays_marked(example, tmp_path):
+    auto_save = example("auto_save")
+    store = SqliteEntityPlugin(tmp_path / "fleet.db", durable=False)
+    manager, world = PersistenceManager(), World()
+    manager.register_entity_plugin("fleet", store)
+    system = auto_save.AutoSaveSystem(save_interval=30, now=0)
+    first, second = world.spawn_batch(auto_save.Ship(x=[1, 2], y=0))
+    system.mark_dirty([first, second, first])
+    assert system.update(world, manager, now=29) == 0
+    system.despawn(world, second)
+    store.close()
+    with pytest.raises(PersistenceError):
+        system.update(world, manager, now=30)
+    manager.register_entity_plugin("fleet", SqliteEntityPlugin(tmp_path / "fleet.db"))
+    assert system.update(world, manager, now=31) == 1
+    assert manager.entity_exists(world.get_stable_id(first))
+    assert system.update(world, manager, now=70) == 0
+    manager.entity_plugin("fleet").close()
