@@ -103,9 +103,9 @@ class PostgresEntityPlugin(ServerStore[Any]):
         self._sql = imported("psycopg.sql", "postgres")
         self.table = table
         self._names = self._named(table)
-        self._conninfo, self._place = self._read_conninfo(conninfo)
         self._connection: Any = None
         self._process = 0
+        self._conninfo, self._place = self._read_conninfo(conninfo)
         self._step = _STEP
         # Layouts that the database is known to hold.
         self._held: set[bytes] = set()
@@ -333,9 +333,6 @@ class PostgresEntityPlugin(ServerStore[Any]):
 
     def _connected(self) -> Any:
         if self._connection is not None and self._process != os.getpid():
-            # It belongs to the process that this one was forked from, and must not hear from here.
-            with open(os.devnull, "rb+") as nowhere:
-                os.dup2(nowhere.fileno(), self._connection.fileno())
             self._disconnect()
         if self._connection is None:
             connection = self._psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None)
@@ -374,6 +371,10 @@ class PostgresEntityPlugin(ServerStore[Any]):
     def _disconnect(self) -> None:
         self._held.clear()
         if self._connection is not None:
+            if self._process != os.getpid():
+                # It belongs to the process that this one was forked from: the server must not hear its end.
+                with open(os.devnull, "rb+") as nowhere:
+                    os.dup2(nowhere.fileno(), self._connection.fileno())
             self._connection.close()
             self._connection = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno as codes
 import importlib
 import os
@@ -76,6 +77,11 @@ class ServerStore(EntityStore, Generic[Connection]):
             if self._open:
                 self._open = False
                 self._disconnect()
+
+    def __del__(self) -> None:
+        # An interpreter that ends may have taken apart what this needs.
+        with contextlib.suppress(Exception):
+            self.close()
 
     def __reduce__(self) -> Any:
         raise PersistenceError(
