@@ -50,19 +50,26 @@ def test_snippets_run(namespace, tmp_path, capsys):
         assert promise in output
 
 
-@pytest.mark.parametrize(
-    ("address", "fixture", "options"),
-    [(REDIS, "redis_server", {"prefix": "game"}), (POSTGRES, "postgres", {})],
-    ids=["redis", "postgres"],
-)
-def test_snippets_with_servers_run(address, fixture, options, namespace, request):
-    server = request.getfixturevalue(fixture)
+@pytest.fixture
+def own_databases(redis_server, postgres):
+    """The addresses of databases that no other test uses, by those that README names."""
+    import psycopg
+
+    with psycopg.connect(postgres.address, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE readme")
+    yield {REDIS: redis_server.address.replace("/0", "/9"), POSTGRES: f"{postgres.address} dbname=readme"}
+    with psycopg.connect(postgres.address, autocommit=True) as connection:
+        connection.execute("DROP DATABASE readme")
+
+
+@pytest.mark.parametrize(("address", "options"), [(REDIS, {"prefix": "game"}), (POSTGRES, {})])
+def test_snippets_with_servers_run(address, options, namespace, own_databases):
     (snippet,) = [s for s in blocks("python") if address in s]
     made = next(s for s in blocks("python") if "town = World()" in s)
     exec("import numpy as np\nfrom pecs_np import EntityRef, World, component", namespace)
     run([made], namespace)
-    exec(snippet.replace(address, server.address), namespace)
-    with type(namespace["store"])(server.address, **options) as again:
+    exec(snippet.replace(address, own_databases[address]), namespace)
+    with type(namespace["store"])(own_databases[address], **options) as again:
         assert len(again) == 2
         again.clear()
 
