@@ -37,6 +37,12 @@ def _postgres_program(name):
     return shutil.which(name) or next((str(f / name) for f in folders if (f / name).exists()), None)
 
 
+def installed(server):
+    """Tell whether "redis" or "postgres" can be started."""
+    program = shutil.which("redis-server") if server == "redis" else _postgres_program("initdb")
+    return program is not None
+
+
 class Postgres:
     """A server with data of its own.
 
@@ -92,7 +98,7 @@ class Postgres:
 @contextlib.contextmanager
 def postgres():
     """Yield a `Postgres` that runs."""
-    if _postgres_program("initdb") is None:
+    if not installed("postgres"):
         missing("PostgreSQL")
     # Not below pytest's own folder, which other users cannot enter.
     with tempfile.TemporaryDirectory(prefix="pecs_np-postgres-") as folder:
@@ -165,7 +171,7 @@ class Redis:
 @contextlib.contextmanager
 def redis(*options):
     """Yield a `Redis` that runs."""
-    if shutil.which("redis-server") is None:
+    if not installed("redis"):
         missing("redis-server")
     with tempfile.TemporaryDirectory(prefix="pecs_np-redis-") as folder:
         server = Redis(folder, *options)

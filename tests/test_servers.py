@@ -18,6 +18,10 @@ def test_a_server_that_is_not_installed_skips_the_test_and_fails_on_ci(servers, 
     monkeypatch.setenv("CI", "true")
     with pytest.raises(pytest.fail.Exception, match="PostgreSQL is not installed"), servers.postgres():
         pass
+    monkeypatch.setattr(servers.shutil, "which", lambda name: None)
+    with pytest.raises(pytest.fail.Exception, match="redis-server is not installed"), servers.redis():
+        pass
+    assert not servers.installed("redis")
 
 
 def test_postgres_keeps_its_data_and_its_port_when_it_starts_again(servers):
@@ -34,3 +38,24 @@ def test_postgres_keeps_its_data_and_its_port_when_it_starts_again(servers):
         with psycopg.connect(address) as db:
             assert db.execute("SELECT number FROM kept").fetchone() == (5,)
     assert not answers(port)
+
+
+def test_redis_keeps_its_data_and_its_port_when_it_starts_again(servers):
+    import redis
+
+    with servers.redis() as server:
+        port, address = server.port, server.address
+        with redis.Redis.from_url(address) as client:
+            client.set("kept", "5")
+        server.stop()
+        assert not answers(port)
+        server.start()
+        assert server.address == address
+        with redis.Redis.from_url(address) as client:
+            assert client.get("kept") == b"5"
+    assert not answers(port)
+
+
+def test_a_redis_that_does_not_start_says_why(servers):
+    with pytest.raises(RuntimeError, match="Redis does not start"), servers.redis("--no-such-option", "5"):
+        pass
