@@ -6,11 +6,13 @@ one process, in turns. ``python -m benchmarks.entity_stores`` in the folder abov
 
 import contextlib
 import importlib
+import importlib.util
+import itertools
 import sqlite3
 import tempfile
 from pathlib import Path
 
-from pecs_np import LmdbEntityPlugin, SqliteEntityPlugin, World
+from pecs_np import LmdbEntityPlugin, PostgresEntityPlugin, RedisEntityPlugin, SqliteEntityPlugin, World
 from pecs_np.persistence.filters import without_transient
 from pecs_np.persistence.stores.records import encode
 
@@ -63,6 +65,9 @@ class Backend:
 
     def load(self, keys):
         raise NotImplementedError
+
+    def forget(self):
+        """Empty the store before each save, where the bare library cannot save over what is there."""
 
 
 class Sqlite(Backend):
@@ -132,7 +137,88 @@ class Lmdb(Backend):
             return txn.cursor().getmulti(keys)
 
 
-BACKENDS = {"sqlite": Sqlite, "lmdb": Lmdb}
+class Served(Backend):
+    """A server of its own on this machine, started as the tests do."""
+
+    server = ""
+
+    def __init__(self):
+        super().__init__()
+        path = Path(__file__).parents[2] / "tests" / "servers.py"
+        spec = importlib.util.spec_from_file_location("servers_of_benchmarks", path)
+        servers = importlib.util.module_from_spec(spec)
+        try:
+            spec.loader.exec_module(servers)
+        except (ImportError, OSError) as error:
+            raise NotImplementedError(f"the servers of the tests cannot be started: {error}") from None
+        if not servers.installed(self.server):
+            raise NotImplementedError(f"{self.server} is not installed")
+        self.address = self._left.enter_context(getattr(servers, self.server)()).address
+
+
+class Redis(Served):
+    package, server = "redis", "redis"
+    bare_save = "pipelined `HSET` of 4,096 each"
+    bare_load = "pipelined `HMGET` of 4,096 each"
+    step = 4096
+
+    def store(self):
+        store = RedisEntityPlugin(self.address)
+        self.on_close(store.close)
+        return store
+
+    def open_bare(self):
+        self.client = importlib.import_module(self.package).Redis.from_url(self.address)
+        self.on_close(self.client.close)
+
+    def save(self, keys, values):
+        pipeline = self.client.pipeline(transaction=True)
+        for start in range(0, len(keys), self.step):
+            part = slice(start, start + self.step)
+            flat = itertools.chain.from_iterable(zip(keys[part], values[part], strict=True))
+            pipeline.execute_command("HSET", "blobs", *flat)
+        pipeline.execute()
+
+    def load(self, keys):
+        pipeline = self.client.pipeline(transaction=False)
+        for start in range(0, len(keys), self.step):
+            pipeline.hmget("blobs", keys[start : start + self.step])
+        return pipeline.execute()
+
+
+class Postgres(Served):
+    package, server = "psycopg", "postgres"
+    bare_save = "binary `COPY` into an empty table"
+    bare_load = "binary `COPY TO`"
+
+    def store(self):
+        store = PostgresEntityPlugin(self.address)
+        self.db = importlib.import_module(self.package).connect(self.address, autocommit=True)
+        self.db.execute("CREATE TABLE blobs (id uuid PRIMARY KEY, record bytea NOT NULL)")
+        self.on_close(store.close)
+        self.on_close(self.db.close)
+        return store
+
+    def open_bare(self):
+        pass
+
+    def forget(self):
+        self.db.execute("TRUNCATE pecs_entities")
+
+    def save(self, keys, values):
+        self.db.execute("TRUNCATE blobs")
+        with self.db.cursor() as cursor, cursor.copy("COPY blobs FROM STDIN (FORMAT binary)") as copy:
+            copy.set_types(["bytea", "bytea"])
+            for row in zip(keys, values, strict=True):
+                copy.write_row(row)
+
+    def load(self, keys):
+        with self.db.cursor() as cursor, cursor.copy("COPY blobs TO STDOUT (FORMAT binary)") as copy:
+            copy.set_types(["bytea", "bytea"])
+            return list(copy.rows())
+
+
+BACKENDS = {"sqlite": Sqlite, "lmdb": Lmdb, "redis": Redis, "postgres": Postgres}
 
 
 def blobs(world):
@@ -159,6 +245,7 @@ class EntityStores:
             self.backend.close()
 
     def save(self):
+        self.backend.forget()
         self.store.save_entities(self.world, self.ids)
 
     def load(self):
