@@ -16,6 +16,7 @@ from pecs_np.errors import PersistenceError
 from pecs_np.messages import shown
 from pecs_np.persistence.binary.blocks import joined
 from pecs_np.persistence.binary.column_writer import encode
+from pecs_np.persistence.consistency import check_current
 from pecs_np.persistence.files import PathLike
 from pecs_np.persistence.filters import PersistenceFilter, filtered, without_transient
 from pecs_np.persistence.formats import BINARY, JSON, AnyFormat, for_path
@@ -167,9 +168,12 @@ class World(ecs.World):  # noqa: D101 - it has the docstring of its base
         if filter is not None:
             snapshot = filtered(snapshot, filter)
         if plugin is None:
-            return joined(encode(snapshot))
-        check_plugin(plugin)
-        return plugin.to_bytes(snapshot)
+            data = joined(encode(snapshot))
+        else:
+            check_plugin(plugin)
+            data = plugin.to_bytes(snapshot)
+        check_current(snapshot)
+        return data
 
     @classmethod
     def load(

@@ -44,6 +44,7 @@ FLOORS = [
     ],
     [
         "persistence.limits",
+        "persistence.consistency",
         "persistence.checksum",
         "persistence.compression",
         "persistence.files",

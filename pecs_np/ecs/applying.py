@@ -56,6 +56,12 @@ def apply(world: World, changes: ChangeSet, *, conflict: Conflict = "error") -> 
         storage.check_known(type_)
     if conflict != "theirs":
         changes = _without_conflicts(world, changes, raising=conflict == "error")
+    with storage.changing():
+        _carry_out(world, changes)
+
+
+def _carry_out(world: World, changes: ChangeSet) -> None:
+    storage = world._storage
     gone = storage.find_stable(changes.despawned)
     if (gone := gone[gone != 0]).size:
         world.despawn(gone)
@@ -126,7 +132,6 @@ def _set_state(world: World, changes: ChangeSet) -> None:
         for type_ in state.resources.types:
             column = _memory_column(world, state.resources.columns[type_.name], type_)
             world.resources._put(type_, private_copy(column, type_.fields))
-    world._storage.changed()
 
 
 # Conflicts

@@ -80,13 +80,16 @@ class Query(Generic[T_co]):
 
     def __iter__(self) -> Iterator[T_co]:
         storage = self._storage
-        version = storage.version
+        revision = storage.revision
+        number = revision.number
         chunks = storage.chunks.get(self._key)
         if chunks is None:
-            chunks = storage.chunks[self._key] = [self._chunk(table) for table in self._tables()]
+            chunks = [self._chunk(table) for table in self._tables()]
+            if revision.number == number:  # another thread may have changed the world meanwhile
+                storage.chunks[self._key] = chunks
         for chunk in chunks:
             yield chunk
-            if storage.version != version:
+            if revision.number != number:
                 raise StructuralChangeError(
                     "entities or components were added or removed while a query iterated",
                     suggestion="collect the changes in world.commands() and apply them after the loop",

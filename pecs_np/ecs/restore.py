@@ -61,8 +61,9 @@ def restore(world: World, snapshot: Snapshot, mode: Mode) -> list[IdColumn]:
         storage.source.avoid(table.stable_ids)
     entities = [_identify(storage, table, mode) for table in tables]
     old_to_new = EntityMap((t.entities, new) for t, new in zip(tables, entities, strict=True))
-    for table, new in zip(tables, entities, strict=True):
-        _add(storage, table, new.array(), old_to_new)
+    with storage.changing():
+        for table, new in zip(tables, entities, strict=True):
+            _add(storage, table, new.array(), old_to_new)
     if snapshot.resources:
         _add_resources(world, snapshot.resources, old_to_new, replace=mode == "overwrite")
     return entities
@@ -79,9 +80,10 @@ def upsert(world: World, snapshot: Snapshot) -> None:
         table.check_ids()
         for type_ in table.types:
             storage.check_known(type_)
-    for table in snapshot.tables:
-        storage.source.avoid(table.stable_ids)
-        _add(storage, table, table.entities.array(), None)
+    with storage.changing():
+        for table in snapshot.tables:
+            storage.source.avoid(table.stable_ids)
+            _add(storage, table, table.entities.array(), None)
 
 
 def fill(world: World, snapshot: Snapshot) -> None:
@@ -94,17 +96,17 @@ def fill(world: World, snapshot: Snapshot) -> None:
             suggestion="use World.from_snapshot, or mode 'merge' or 'overwrite'",
         )
     entities = Entities.holding([table.entities for table in snapshot.tables])
-    if storage.tables or storage.index is not None:
-        storage.clear()
-    storage.entities = entities
-    storage.awaited = None
     itself = None if snapshot.sound else EntityMap((t.entities, t.entities) for t in snapshot.tables)
-    for table in snapshot.tables:
-        own = storage.adopt(table, _owned(table))
-        if itself is not None:
-            for type_ in own.types:
-                remap(own.columns[type_.name], type_.fields, itself)
-    storage.changed()
+    with storage.changing():
+        if storage.tables or storage.index is not None:
+            storage.clear()
+        storage.entities = entities
+        storage.awaited = None
+        for table in snapshot.tables:
+            own = storage.adopt(table, _owned(table))
+            if itself is not None:
+                for type_ in own.types:
+                    remap(own.columns[type_.name], type_.fields, itself)
     world.version = snapshot.version
     world.metadata = copy.deepcopy(snapshot.metadata) if snapshot.metadata else {}
     if snapshot.id_source is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from pecs_np.ecs.components import Component, ComponentType, component_type
 from pecs_np.ecs.entities import Entities, EntityId, StableId, StableIdSource
 from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn, as_int
 from pecs_np.ecs.registry import registered
-from pecs_np.ecs.snapshot import Snapshot, SnapshotTable
+from pecs_np.ecs.snapshot import Revision, Snapshot, SnapshotTable
 from pecs_np.ecs.stable_index import StableIndex
 from pecs_np.ecs.tables import Table
 from pecs_np.errors import (
@@ -29,6 +29,7 @@ __all__ = ["Storage", "as_entity_ids"]
 
 _SLOT = np.uint64((1 << 32) - 1)
 _FIRST = np.zeros(1, np.intp)
+_NONE_FROZEN = -1, ()
 
 
 class Storage:
@@ -44,12 +45,14 @@ class Storage:
         Entities that are referred to but not here.
     unplaced : set of Table
         Those with rows that the books do not know yet; `place` notes them when somebody asks.
-    version : int
+    revision : Revision
         Counts structural changes; what is cached between two of them goes with each.
     chunks, matches
         Caches of queries, by the query's key.
-    frozen, snapshot
-        The tables as snapshots show them, and the whole snapshot of a world with nothing else to save.
+    frozen : (int, tuple of SnapshotTable)
+        After how many changes, and the tables as snapshots show them.
+    snapshot : Snapshot or None
+        That of a world with nothing else to save.
     """
 
     def __init__(self, capacity: int, seed: int | None) -> None:
@@ -62,16 +65,30 @@ class Storage:
         self.by_names: dict[tuple[str, ...], Table] = {}
         self.by_types: dict[tuple[ComponentType, ...], Table] = {}
         self.unplaced: set[Table] = set()
-        self.version = 0
+        self.revision = Revision()
         self.chunks: dict[Any, list[Any]] = {}
         self.matches: dict[Any, list[Table]] = {}
-        self.frozen: tuple[SnapshotTable, ...] | None = None
+        self.frozen: tuple[int, tuple[SnapshotTable, ...]] = _NONE_FROZEN
         self.snapshot: Snapshot | None = None
 
-    def changed(self) -> None:
+    def changing(self) -> Self:
+        """Return a context for a ``with`` block that makes a structural change; they nest.
+
+        Of what another thread reads meanwhile, a save tells that it changed.
+        """
+        return self
+
+    def __enter__(self) -> None:
+        self.revision.under_way += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._changed()
+        self.revision.under_way -= 1
+
+    def _changed(self) -> None:
         """Note a structural change: what was cached is gone."""
-        self.version += 1
-        self.frozen = None
+        self.revision.number += 1
+        self.frozen = _NONE_FROZEN
         self.snapshot = None
         if self.chunks:
             self.chunks.clear()
@@ -115,7 +132,7 @@ class Storage:
         self.types[type_.name] = type_
         for table in self.tables:
             table.types = tuple([type_ if t.name == type_.name else t for t in table.types])
-        self.frozen = self.snapshot = None
+        self.frozen, self.snapshot = _NONE_FROZEN, None
 
     def table(self, types: tuple[ComponentType, ...]) -> Table:
         """Return the table of exactly *types*, made now if there is none."""
@@ -172,25 +189,27 @@ class Storage:
         known: bool = False,
     ) -> None:
         """Add rows to *table*; *known* entities are ones that the stable-id index has already."""
-        rows = table.extend(entities.size)
-        table.fill(rows, values)
-        table.entities.extend(entities)
-        table.stable_ids.extend(stable_ids)
-        self.unplaced.add(table)
-        if self.awaited is not None:
-            ids = entities.array()
-            self.entities.bring(ids[self.entities.awaits(ids)])
-        if self.index is not None and not known:
-            if entities.size == 1:
-                self.index.add_one(as_int(stable_ids.array()[0]), int(entities.array()[0]))
-            elif entities.size:
-                self.index.add(stable_ids.array().copy(), entities.array().copy())
-        self.changed()
+        with self.changing():
+            rows = table.extend(entities.size)
+            table.fill(rows, values)
+            table.entities.extend(entities)
+            table.stable_ids.extend(stable_ids)
+            self.unplaced.add(table)
+            if self.awaited is not None:
+                ids = entities.array()
+                self.entities.bring(ids[self.entities.awaits(ids)])
+            if self.index is not None and not known:
+                if entities.size == 1:
+                    self.index.add_one(as_int(stable_ids.array()[0]), int(entities.array()[0]))
+                elif entities.size:
+                    self.index.add(stable_ids.array().copy(), entities.array().copy())
 
     def freeze(self) -> tuple[SnapshotTable, ...]:
         """Return the tables that have rows as read-only views; made once between structural changes."""
-        if self.frozen is None:
-            self.frozen = tuple(
+        number = self.revision.number
+        of, tables = self.frozen
+        if of != number:
+            tables = tuple(
                 SnapshotTable(
                     table.types,
                     table.size,
@@ -201,14 +220,17 @@ class Storage:
                 for table in self.sorted_tables()
                 if table.size
             )
-        return self.frozen
+            # With its number, because another thread may have changed the world meanwhile.
+            self.frozen = number, tables
+        return tables
 
     def remove_rows(self, table: Table, rows: NDArray[np.intp]) -> None:
         """Take sorted, distinct, placed *rows* out of *table*."""
-        refilled = table.swap_remove(rows)
-        if len(refilled):
-            slots = (table.entities.array().take(refilled) & _SLOT).astype(np.intp)
-            self.entities.rows[slots] = refilled
+        with self.changing():
+            refilled = table.swap_remove(rows)
+            if len(refilled):
+                slots = (table.entities.array().take(refilled) & _SLOT).astype(np.intp)
+                self.entities.rows[slots] = refilled
 
     def place(self) -> None:
         """Note the rows that are new since the last time in the books."""
@@ -324,11 +346,11 @@ class Storage:
     def set_aside(self, ids: NDArray[np.uint64]) -> None:
         """Take live, distinct entities out of the world, and keep their ids for when they come again."""
         self.stable_index()
-        for table, rows, _ in self.groups(ids):
-            self._await(table.stable_ids.array().take(rows), table.entities.array().take(rows))
-            self.remove_rows(table, rows)
-        if len(ids):
-            self.changed()
+        groups = self.groups(ids)
+        with self.changing():
+            for table, rows, _ in groups:
+                self._await(table.stable_ids.array().take(rows), table.entities.array().take(rows))
+                self.remove_rows(table, rows)
 
     def _await(self, stable_ids: Array, entities: NDArray[np.uint64]) -> None:
         if self.awaited is None:
@@ -372,8 +394,9 @@ class Storage:
         else:
             entities = IdColumn(ENTITY_ID, array=table.entities.array().take(rows))
             stable = IdColumn(STABLE_ID, array=table.stable_ids.array().take(rows))
-        self.remove_rows(table, rows)
-        self.append(target, entities, stable, shared | values, known=True)
+        with self.changing():
+            self.remove_rows(table, rows)
+            self.append(target, entities, stable, shared | values, known=True)
 
 
 def as_entity_ids(entity: Any) -> tuple[NDArray[np.uint64], bool]:

@@ -212,11 +212,12 @@ class World:
         """
         ids, _ = as_entity_ids(entity)
         groups = self._storage.groups(ids)
-        for table, rows, _ in groups:
-            self._storage.entities.release(table.entities.array().take(rows))
-            self._storage.remove_rows(table, rows)
-        if groups:
-            self._storage.changed()
+        if not groups:
+            return
+        with self._storage.changing():
+            for table, rows, _ in groups:
+                self._storage.entities.release(table.entities.array().take(rows))
+                self._storage.remove_rows(table, rows)
 
     def unload(self, entity: Any) -> None:
         """Remove an entity, or each of an array of them, that an entity store has and may give back.
@@ -235,12 +236,12 @@ class World:
     def clear(self) -> None:
         """Remove all entities; resources, generators and metadata stay."""
         self._storage.place()
-        for table in self._storage.tables:
-            if table.size:
-                self._storage.entities.release(table.entities.array())
-                self._storage.remove_rows(table, np.arange(table.size))
-        self._storage.index = None
-        self._storage.changed()
+        with self._storage.changing():
+            for table in self._storage.tables:
+                if table.size:
+                    self._storage.entities.release(table.entities.array())
+                    self._storage.remove_rows(table, np.arange(table.size))
+            self._storage.index = None
 
     # Adding and removing components
 
@@ -421,8 +422,15 @@ class World:
     def _snapshot(self) -> Snapshot:
         storage, source = self._storage, self._storage.source
         plain = not (source.seeded or self._resources or self._rngs)
+        shares = storage.revision, storage.revision.number
         last = storage.snapshot
-        if plain and last is not None and last.metadata is self.metadata and last.version == self.version:
+        if (
+            plain
+            and last is not None
+            and last.metadata is self.metadata
+            and last.version == self.version
+            and last.shares == shares
+        ):
             return last
         snapshot = Snapshot(
             storage.freeze(),
@@ -431,6 +439,7 @@ class World:
             self.metadata,
             {} if plain else self.rngs.states(),
             (source.high, source.next) if source.seeded else None,
+            shares=shares,
         )
         if plain:
             storage.snapshot = snapshot

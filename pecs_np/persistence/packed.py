@@ -39,6 +39,7 @@ from pecs_np.persistence.binary.columns import (
     variable_part,
 )
 from pecs_np.persistence.binary.schema import TableSchema, read_schema, types_json, write_schema
+from pecs_np.persistence.consistency import check_current
 from pecs_np.persistence.limits import Limits
 from pecs_np.persistence.resolving import resolve_types
 
@@ -55,7 +56,7 @@ def pack(snapshot: Snapshot) -> tuple[dict[str, Any], list[memoryview]]:
     ComponentValueError
         If a column holds what could not be loaded again.
     PersistenceError
-        If the metadata are not JSON.
+        If the metadata are not JSON, or the world changes meanwhile.
 
     Examples
     --------
@@ -90,6 +91,7 @@ def pack(snapshot: Snapshot) -> tuple[dict[str, Any], list[memoryview]]:
                 parts += _parts(table.columns[type_.name], type_, mapped)
             buffers += [as_bytes(part).data for part in parts]
     document = orjson.loads(write_schema(snapshot, types_json(types), tuple(announced)))
+    check_current(snapshot)
     return document, buffers
 
 

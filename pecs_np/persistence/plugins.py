@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import operator
 from abc import ABC, abstractmethod
@@ -12,6 +13,7 @@ from pecs_np.ecs.snapshot import Snapshot
 from pecs_np.ecs.world import World
 from pecs_np.errors import InvalidFormatError, PersistenceError, PersistenceIOError
 from pecs_np.messages import shown
+from pecs_np.persistence.consistency import check_current
 from pecs_np.persistence.files import InputFile, PathLike, replace_file
 from pecs_np.persistence.filters import filtered, without_transient
 from pecs_np.persistence.migrations import brought_up_to_date
@@ -98,7 +100,9 @@ class PersistencePlugin(ABC):
 
     def to_bytes(self, snapshot: Snapshot) -> bytes:
         """Return *snapshot*, which has no transient types, as one piece."""
-        return b"".join(self.encode(snapshot))
+        data = b"".join(self.encode(snapshot))
+        check_current(snapshot)
+        return data
 
     def decode_file(self, file: PathLike | InputFile) -> Snapshot:
         """Return the snapshot that a file holds."""
@@ -121,7 +125,9 @@ class PersistencePlugin(ABC):
     ) -> int:
         """Save *snapshot*, which has no transient types, under *path*, and return how many bytes that took.
 
-        All of it is saved or nothing. The options are those of `World.save`.
+        All of it is saved or nothing. The options are those of `World.save`. Where ``snapshot.outdated``
+        is true before what was written takes effect, the world has changed meanwhile, and nothing is to be
+        saved.
         """
         first = [self.encode(snapshot)]
         total: int | None = getattr(first[0], "size", None)
@@ -130,7 +136,8 @@ class PersistencePlugin(ABC):
 
             def buffers() -> Tracked:
                 nonlocal written
-                written = Tracked(first.pop() if first else self.encode(snapshot), watch)
+                made = first.pop() if first else self.encode(snapshot)
+                written = Tracked(made, watch, functools.partial(check_current, snapshot))
                 return written
 
             replace_file(path, buffers, durable=durable, backup=backup, retries=retries)
@@ -200,10 +207,13 @@ def write_stream(
     ------
     PersistenceIOError
         If the writer fails.
+    PersistenceError
+        If the world changes meanwhile.
     """
     buffers = Tracked(plugin.encode_stream(snapshot), watch)
     for view in buffers:
         _write_whole(writer, view)
+    check_current(snapshot)
     return buffers.done
 
 

@@ -113,6 +113,8 @@ def _at_most(done: int, total: int | None) -> int:
 class Tracked:
     """Buffers that count what has been taken of them, in steps of some MiB where someone watches.
 
+    *finish* is called when the last has been taken, and may raise.
+
     Attributes
     ----------
     done : int
@@ -121,9 +123,12 @@ class Tracked:
         Of all, 0 if it is not known.
     """
 
-    def __init__(self, buffers: Iterable[Any], watch: Watch | None) -> None:
+    def __init__(
+        self, buffers: Iterable[Any], watch: Watch | None, finish: Callable[[], None] | None = None
+    ) -> None:
         self._buffers = buffers
         self._watch = watch
+        self._finish = finish
         self.done = 0
         self.size: int = getattr(buffers, "size", 0)
 
@@ -140,6 +145,8 @@ class Tracked:
                 yield part
                 self.done += part.nbytes
                 self._watch(part.nbytes)
+        if self._finish is not None:
+            self._finish()
 
 
 class TrackedReader:

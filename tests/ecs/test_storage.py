@@ -318,3 +318,21 @@ def test_stable_ids_are_checked_as_scalars_and_in_bulk():
             as_stable_ids(wrong)
     with pytest.raises(WorldError):
         StableId(1 << 128)
+
+
+def test_what_was_frozen_while_another_thread_changed_the_world_is_not_kept(monkeypatch):
+    world, ids = mixed_world()
+    frozen, changed = IdColumn.frozen, []
+
+    def despawning(column, *args, **kwargs):
+        if not changed:
+            changed.append(True)
+            world.despawn(ids[0])
+        return frozen(column, *args, **kwargs)
+
+    monkeypatch.setattr(IdColumn, "frozen", despawning)
+    assert world.snapshot().outdated
+    monkeypatch.undo()
+    assert world.snapshot().entity_count == len(world) == 23
+    assert not world.snapshot().outdated
+    assert world.snapshot().tables is world.snapshot().tables

@@ -10,8 +10,9 @@ import numpy as np
 
 from pecs_np.ecs.arrays import BYTE
 from pecs_np.ecs.snapshot import Snapshot
-from pecs_np.errors import PecsError, PersistenceError
+from pecs_np.errors import PecsError
 from pecs_np.persistence.checksum import combine, crc64
+from pecs_np.persistence.consistency import changed
 
 __all__ = [
     "SMALL",
@@ -19,7 +20,6 @@ __all__ = [
     "Budget",
     "Expanded",
     "Whole",
-    "changed",
     "check_rows",
     "joined",
     "noticing_changes",
@@ -165,14 +165,6 @@ class Whole:
         # Now it has been written.
         if crc64(self.view) != self.crc:
             raise changed()
-
-
-def changed() -> PersistenceError:
-    """Return the error for a world that another thread changed meanwhile."""
-    return PersistenceError(
-        "expected a world that stays as it is while it is saved, found that it changed",
-        suggestion="save world.snapshot(copy=True), or stop the thread that changes it",
-    )
 
 
 def check_rows(snapshot: Snapshot) -> None:

@@ -14,6 +14,7 @@ from pecs_np.persistence.binary.framing import VERSION
 from pecs_np.persistence.binary.header import MAGIC, VERSIONS, read_header
 from pecs_np.persistence.binary.sources import BytesSource, FileSource, Source, StreamSource
 from pecs_np.persistence.compression import CompressionType, Packing, usable_cores
+from pecs_np.persistence.consistency import check_current
 from pecs_np.persistence.files import InputFile, PathLike, checked_flag
 from pecs_np.persistence.limits import Limits, too_little_memory
 from pecs_np.persistence.plugins import PersistencePlugin
@@ -130,7 +131,9 @@ class BinaryPlugin(PersistencePlugin):
         """Return *snapshot* as one piece."""
         if self.version == VERSION:
             _check_snapshot(snapshot)
-            return joined(column_writer.encode(snapshot, self.packing))
+            data = joined(column_writer.encode(snapshot, self.packing))
+            check_current(snapshot)
+            return data
         return super().to_bytes(snapshot)
 
     def _encode(self, snapshot: Snapshot, kept: int | None) -> Iterable[Any]:
