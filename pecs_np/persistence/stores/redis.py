@@ -128,9 +128,11 @@ class RedisEntityPlugin(ServerStore[Any]):
 
     def holds(self, keys: list[bytes]) -> Sequence[bool]:
         """Tell of each of *keys* whether there is a record."""
-        commands = [_head(1, b"HEXISTS", self._entities) + b"$16\r\n%b\r\n" % key for key in keys]
-        blocks = [b"".join(commands[start : start + _STEP]) for start in range(0, len(keys), _STEP)]
-        return [bool(found) for found in self._run(lambda pool: _said(pool, blocks, len(keys)))]
+        head = _head(1, b"HEXISTS", self._entities) + b"$16\r\n"
+        made = np.empty(len(keys), [("head", f"V{len(head)}"), ("key", "V16"), ("end", "V2")])
+        made["head"], made["end"] = np.void(head), np.void(b"\r\n")
+        made["key"] = np.frombuffer(b"".join(keys), "V16")
+        return [bool(found) for found in self._run(lambda pool: _said(pool, [made.view("u1")], len(keys)))]
 
     def remove(self, keys: list[bytes]) -> int:
         """Forget the records under *keys*, and return how many there were."""
