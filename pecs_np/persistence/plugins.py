@@ -63,14 +63,19 @@ class PersistencePlugin(ABC):
     ----------
     suffixes : tuple of str
         Of the files that a `PersistenceManager` saves in this format, in lower case, such as ``(".json",)``.
+    has_bytes : bool
+        Whether it is a format for files and streams, and not a place of its own. A class that overrides
+        `load_snapshot` is a place, unless it says otherwise: set it there, or on an instance.
     """
 
     suffixes: tuple[str, ...] = ()
+    has_bytes: bool = True
 
-    @property
-    def has_bytes(self) -> bool:
-        """Whether it is a format for files and streams, and not a place of its own."""
-        return type(self).load_snapshot is PersistencePlugin.load_snapshot
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        said = any("has_bytes" in vars(base) for base in cls.__mro__ if base is not PersistencePlugin)
+        if not said and cls.load_snapshot is not PersistencePlugin.load_snapshot:
+            cls.has_bytes = False
 
     def encode(self, snapshot: Snapshot) -> Iterable[Any]:
         """Return *snapshot*, which has no transient types, as bytes-like buffers to write in order.

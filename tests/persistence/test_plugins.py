@@ -26,6 +26,7 @@ from pecs_np import (
     PecsError,
     PersistenceError,
     PersistenceIOError,
+    PersistenceManager,
     PersistencePlugin,
     World,
     component,
@@ -643,3 +644,45 @@ def test_what_is_no_plugin_is_refused_with_advice(world, tmp_path, plugin):
         ):
             call()
     assert os.listdir(tmp_path) == []
+
+
+class Place(Reversed):
+    def load_snapshot(self, path, *, progress=None):
+        return super().load_snapshot(path, progress=progress)
+
+
+class Quick(Reversed):
+    has_bytes = True
+
+    def load_snapshot(self, path, *, progress=None):
+        return super().load_snapshot(path, progress=progress)
+
+
+class OnDemand(Reversed):
+    def load_snapshot(self, path, *, progress=None):
+        return super().load_snapshot(path, progress=progress)
+
+    @property
+    def has_bytes(self):
+        return self.format_version() == 7
+
+
+@pytest.mark.parametrize(
+    ("cls", "expected"),
+    [(Reversed, True), (Place, False), (Quick, True), (OnDemand, True), (BinaryPlugin, True)],
+)
+def test_what_overrides_loading_is_a_place_unless_it_says_otherwise(cls, expected):
+    assert cls().has_bytes is expected
+    assert type("Derived", (cls,), {})().has_bytes is expected
+
+
+def test_an_instance_may_say_whether_it_has_bytes(tmp_path, world):
+    plugin = Quick()
+    plugin.has_bytes = False
+    world.save_with(tmp_path / "a", plugin, backup=True)
+    world.save_with(tmp_path / "a", plugin, backup=True)
+    assert sorted(os.listdir(tmp_path)) == ["a", "a.bak"]
+    manager = PersistenceManager()
+    manager.register_plugin("quick", plugin)
+    manager.set_default_plugin("quick")
+    assert_worlds_equal(manager.load(tmp_path / "a"), World.load_with(tmp_path / "a", plugin))
