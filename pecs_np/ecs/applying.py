@@ -273,7 +273,9 @@ def _forward(first: ChangeSet, second: ChangeSet) -> ChangeSet:
             removed[name] = np.concatenate((kept, later))
     new, changed = _regrouped(values, created)
     world = second.world if second.world is not None else first.world
-    return ChangeSet(new, changed, removed, despawned, world, second.timestamp)
+    known = {t.name: t for t in (*first.lost, *second.lost) if t.name in removed}
+    types = tuple([known[name] for name in sorted(known)])
+    return ChangeSet(new, changed, removed, despawned, world, second.timestamp, lost=types)
 
 
 def _all_ids(tables: Sequence[ChangeTable]) -> Array:

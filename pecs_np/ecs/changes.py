@@ -165,6 +165,8 @@ class ChangeSet:
         Seconds since 1970, of when the changes were noticed.
     inverse : ChangeSet or None
         What undoes it; None where only the new values are known, as in a delta file.
+    lost : tuple of ComponentType
+        The types of `removed`, as far as they are known.
     """
 
     created: tuple[ChangeTable, ...] = ()
@@ -174,6 +176,7 @@ class ChangeSet:
     world: WorldState | None = None
     timestamp: float = 0.0
     inverse: ChangeSet | None = None
+    lost: tuple[ComponentType, ...] = ()
 
     def __len__(self) -> int:
         """Return how many entities changed."""

@@ -43,6 +43,7 @@ class _Parts:
         self.created: list[ChangeTable] = []
         self.modified: list[ChangeTable] = []
         self.removed: dict[str, list[Array]] = {}
+        self.lost: dict[str, ComponentType] = {}
         self.despawned: list[Array] = []
 
     def add(self, into: list[ChangeTable], table: SnapshotTable, rows: Rows, names: Sequence[str]) -> None:
@@ -53,12 +54,17 @@ class _Parts:
         }
         into.append(ChangeTable(types, _ids(table, rows), columns))
 
+    def remove(self, type_: ComponentType, ids: Array) -> None:
+        """Add entities that have no component of a type any more."""
+        self.removed.setdefault(type_.name, []).append(ids)
+        self.lost[type_.name] = type_
+
     def changes(self, world: WorldState | None, timestamp: float) -> ChangeSet:
         removed = {name: np.concatenate(parts) for name, parts in sorted(self.removed.items())}
         despawned = np.concatenate(self.despawned) if self.despawned else no_ids()
-        return ChangeSet(
-            joined_tables(self.created), joined_tables(self.modified), removed, despawned, world, timestamp
-        )
+        created, modified = joined_tables(self.created), joined_tables(self.modified)
+        lost = tuple([self.lost[name] for name in removed])
+        return ChangeSet(created, modified, removed, despawned, world, timestamp, lost=lost)
 
 
 def difference(
@@ -208,10 +214,10 @@ def _compare(pair: _Pair, backward: _Parts, forward: _Parts, *, by_target: bool)
     for name in lost:
         # One of another version came in its place: then the name is still there.
         if name not in after:
-            forward.removed.setdefault(name, []).append(_ids(pair.after, pair.after_rows))
+            forward.remove(before[name], _ids(pair.after, pair.after_rows))
     for name in came:
         if name not in before:
-            backward.removed.setdefault(name, []).append(_ids(pair.before, pair.before_rows))
+            backward.remove(after[name], _ids(pair.before, pair.before_rows))
     changed = {}
     for name in common:
         ours = _taken(pair.before.columns[name], pair.before_rows)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
+from pecs_np.ecs.changes import WorldState
 from pecs_np.ecs.dtypes import check_name
 from pecs_np.ecs.resources import BIT_GENERATORS, STABLE_IDS
 from pecs_np.ecs.snapshot import Snapshot
@@ -30,7 +31,7 @@ class WorldDocument(NamedTuple):
     id_source: tuple[int, int] | None
 
 
-def world_json(snapshot: Snapshot) -> bytes:
+def world_json(snapshot: Snapshot | WorldState) -> bytes:
     """Return ``{"version": …, "metadata": …, "rng": …}``.
 
     The state of each generator is as NumPy gives it, every integer as a decimal string. The source of a
@@ -82,7 +83,7 @@ def read_world(world: Any, where: str) -> WorldDocument:
     return WorldDocument(version, metadata, rngs, id_source)
 
 
-def check_metadata(snapshot: Snapshot) -> None:
+def check_metadata(snapshot: Snapshot | WorldState) -> None:
     """Raise unless the metadata are a dict."""
     if not isinstance(snapshot.metadata, dict):
         raise PersistenceError(

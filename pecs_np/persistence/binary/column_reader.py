@@ -41,17 +41,21 @@ from pecs_np.persistence.binary.sources import Source
 from pecs_np.persistence.limits import Limits
 from pecs_np.persistence.resolving import mark_current
 
-__all__ = ["decode", "open_columns", "stable_ids_of"]
+__all__ = ["Part", "decode", "open_columns", "read_parts", "stable_ids_of"]
 
 # first u128 as two halves, count
 _RUN = struct.Struct("<QQQ")
 
 # A section that was read: its entry in the directory, its bytes, and its place.
-_Part = tuple[Section, Any, int]
+Part = tuple[Section, Any, int]
 
 
-def open_columns(source: Source, header: Header, limits: Limits) -> tuple[Head, Schema, tuple[Expected, ...]]:
+def open_columns(
+    source: Source, header: Header, limits: Limits, *, delta: bool = False
+) -> tuple[Head, Schema, tuple[Expected, ...]]:
     """Return all that stands before the sections, and what the sections are, checked.
+
+    It has to be a whole save, or with *delta* a delta.
 
     Raises
     ------
@@ -59,12 +63,9 @@ def open_columns(source: Source, header: Header, limits: Limits) -> tuple[Head, 
         One of its kinds, whatever the bytes are.
     """
     head = read_head(source, header, limits)
-    if head.flags & DELTA:
-        raise InvalidFormatError(
-            f"expected a whole save, found a delta in {source.name}",
-            suggestion="load the save that it applies to",
-        )
-    schema = read_schema(head.schema, source.name, limits.itemsize)
+    if delta != bool(head.flags & DELTA):
+        raise _other_kind(head, source.name)
+    schema = read_schema(head.schema, source.name, limits.itemsize, delta=delta)
     # A save of the shape of the last one with this schema needs no second look.
     shape = head.layout, head.flags, head.entity_count, source.size
     known = schema.cache.get("shape")
@@ -72,13 +73,25 @@ def open_columns(source: Source, header: Header, limits: Limits) -> tuple[Head, 
         return head, schema, schema.cache["expected"][1]
     if tuple([t.signature for t in schema.types]) != head.registry:
         raise InvalidFormatError(f"expected the schema's types to be those of the registry in {source.name}")
-    rows, expected = expected_sections(schema, len(head.sections), source.name)
+    rows, expected = expected_sections(schema, head, source.name)
     if rows != head.entity_count:
         raise InvalidFormatError(f"expected {head.entity_count} rows in all, found {rows} in {source.name}")
     check_entity_count(rows, source.name)
     check_directory(source, head, expected, limits)
     schema.cache["shape"] = shape, limits, head.registry
     return head, schema, expected
+
+
+def _other_kind(head: Head, name: str) -> InvalidFormatError:
+    if head.flags & DELTA:
+        base = int.from_bytes(head.base_id, "little")
+        return InvalidFormatError(
+            f"expected a whole save, found a delta, which applies to the save {base:032x}, in {name}",
+            suggestion="pass it to the save that it applies to: World.load(base, deltas=[path])",
+        )
+    return InvalidFormatError(
+        f"expected a delta, found a whole save in {name}", suggestion="World.load(path) loads it"
+    )
 
 
 def decode(source: Source, header: Header, limits: Limits, threads: int = 1) -> Snapshot:
@@ -91,17 +104,10 @@ def decode(source: Source, header: Header, limits: Limits, threads: int = 1) -> 
     """
     head, schema, expected = open_columns(source, header, limits)
     types = schema.resolved(source.name)
-    read: list[_Part] = []
-    for place, section in sweep(source, head):
-        if section[0] & SKIPPABLE:
-            check_sum(source, section, place)
-        else:
-            item = expected[len(read)].item
-            read.append((section, read_section(source, section, place, item, threads), place))
-    parts = iter(read)
+    parts = iter(read_parts(source, head, expected, threads))
     tables: list[SnapshotTable] = []
     resources = None
-    unfinished: list[tuple[dict[str, Array], int, list[_Part]]] = []
+    unfinished: list[tuple[dict[str, Array], int, list[Part]]] = []
     first = 1
     for rows, indices, role in schema.tables:
         own = tuple([types[t] for t in indices])
@@ -122,14 +128,13 @@ def decode(source: Source, header: Header, limits: Limits, threads: int = 1) -> 
             else:
                 more = [next(parts) for _ in range(2 * len(layout.variable))]
                 unfinished.append((columns, index, [part, *more]))
-    del read
     ids = [table.stable_ids for table in tables]
     if len(ids) != 1 or len(ids[0].runs or ()) != 1:
         check_distinct(ids, source.name)
     mapped = mapping(ids, source.name) if unfinished else unmapped
     for columns, index, found in unfinished:
 
-        def here(part: int, found: list[_Part] = found) -> str:
+        def here(part: int, found: list[Part] = found) -> str:
             section, _, place = found[part]
             return where(source, place, section)
 
@@ -148,6 +153,18 @@ def decode(source: Source, header: Header, limits: Limits, threads: int = 1) -> 
     if schema.is_current:
         mark_current(snapshot)
     return snapshot
+
+
+def read_parts(source: Source, head: Head, expected: tuple[Expected, ...], threads: int) -> list[Part]:
+    """Return all sections but those to skip, read and unpacked, every sum of the save checked."""
+    read: list[Part] = []
+    for place, section in sweep(source, head):
+        if section[0] & SKIPPABLE:
+            check_sum(source, section, place)
+        else:
+            item = expected[len(read)].item
+            read.append((section, read_section(source, section, place, item, threads), place))
+    return read
 
 
 def stable_ids_of(source: Source, section: Section, data: Any, place: int) -> IdColumn:

@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from pecs_np.ecs.changes import WorldState
 from pecs_np.ecs.components import ComponentType
 from pecs_np.ecs.dtypes import Layout
 from pecs_np.ecs.portable import fields_from_schema, schema_of
 from pecs_np.ecs.registry import registry_version
 from pecs_np.ecs.snapshot import Snapshot
-from pecs_np.errors import InvalidFormatError, LimitExceededError
+from pecs_np.errors import InvalidFormatError, LimitExceededError, PersistenceError
 from pecs_np.messages import shown
 from pecs_np.persistence.limits import Limits
 from pecs_np.persistence.resolving import is_defined_so, resolve_types
@@ -33,6 +34,12 @@ __all__ = [
 _CACHED_SIZE = 1 << 13
 # Bytes of a table in the schema, at least.
 _TABLE_SIZE = 32
+# Of a delta whose world, apart from its entities, is as before.
+_AS_BEFORE = b"{}"
+# Seconds of the years 1 to 9999, which is what can be shown as a date.
+_FIRST_SECOND, _LAST_SECOND = -62135596800, 253402300800
+_ROLES = ("state", "resource")
+_DELTA_ROLES = ("created", "modified", "resource")
 
 
 class TableSchema(NamedTuple):
@@ -56,6 +63,10 @@ class Schema:
     metadata : dict
     rngs : dict
     id_source : (int, int) or None
+    as_before : bool
+        Of a delta: whether the world, apart from its entities, is as it was.
+    timestamp : float
+        Of a delta: seconds since 1970, of when it was noticed.
     cache : dict
         What readers worked out from it, for as long as it lives.
     """
@@ -66,6 +77,8 @@ class Schema:
     metadata: dict[str, Any]
     rngs: dict[str, dict[str, Any]]
     id_source: tuple[int, int] | None
+    as_before: bool = False
+    timestamp: float = 0.0
     cache: dict[str, Any] = field(default_factory=dict)
 
     def resolved(self, where: str) -> tuple[ComponentType, ...]:
@@ -90,18 +103,36 @@ def types_json(types: Sequence[ComponentType]) -> bytes:
     )
 
 
-def write_schema(snapshot: Snapshot, types: bytes, tables: tuple[TableSchema, ...]) -> bytes:
-    """Return the schema document; *types* comes from `types_json`.
+def write_schema(
+    world: Snapshot | WorldState | None,
+    types: bytes,
+    tables: tuple[TableSchema, ...],
+    timestamp: float | None = None,
+) -> bytes:
+    """Return the schema document.
+
+    Parameters
+    ----------
+    world : Snapshot or WorldState, optional
+        None for a delta in which it is as before.
+    types : bytes
+        From `types_json`.
+    tables : tuple of TableSchema
+    timestamp : float, optional
+        Of a delta: seconds since 1970.
 
     Raises
     ------
     PersistenceError
-        If the metadata is not JSON.
+        If the metadata is not JSON, or the time is none.
     """
-    world = world_json(snapshot)
-    large = len(world) + len(types) + _TABLE_SIZE * len(tables) > _CACHED_SIZE
-    write = _document.__wrapped__ if large else _document
-    document = write(world, types, tables)
+    about = _AS_BEFORE if world is None else world_json(world)
+    if timestamp is not None:
+        document = _document.__wrapped__(about, types, tables, _time_json(timestamp))
+    else:
+        large = len(about) + len(types) + _TABLE_SIZE * len(tables) > _CACHED_SIZE
+        write = _document.__wrapped__ if large else _document
+        document = write(about, types, tables)
     if len(document) > Limits().schema_size:
         raise LimitExceededError(
             f"expected at most {Limits().schema_size} bytes of schema, found {len(document)}",
@@ -111,32 +142,44 @@ def write_schema(snapshot: Snapshot, types: bytes, tables: tuple[TableSchema, ..
 
 
 @functools.lru_cache(maxsize=64)
-def _document(world: bytes, types: bytes, tables: tuple[TableSchema, ...]) -> bytes:
+def _document(world: bytes, types: bytes, tables: tuple[TableSchema, ...], time: bytes = b"") -> bytes:
     rows = b",".join(
         [b'{"rows":%d,"types":%b,"role":"%b"}' % (r, orjson.dumps(t), role.encode()) for r, t, role in tables]
     )
-    return b'{"writer":"pecs_np %b","world":%b,"types":%b,"tables":[%b]}' % (
+    return b'{"writer":"pecs_np %b","world":%b,"types":%b,"tables":[%b]%b}' % (
         __version__.encode(),
         world,
         types,
         rows,
+        time,
     )
 
 
-def read_schema(data: bytes, where: str, itemsize: int) -> Schema:
+def _time_json(timestamp: float) -> bytes:
+    """Return the member for a time; 0, which is none, has none."""
+    if not isinstance(timestamp, float | int) or not _FIRST_SECOND <= timestamp < _LAST_SECOND:
+        raise PersistenceError(
+            f"expected seconds since 1970 as the time of changes, found {shown(timestamp)}",
+            suggestion="pass a clock that counts them to ChangeTracker",
+        )
+    return b',"timestamp":%b' % orjson.dumps(float(timestamp)) if timestamp else b""
+
+
+def read_schema(data: bytes, where: str, itemsize: int, *, delta: bool = False) -> Schema:
     """Return the checked schema document, which is not to be changed: it may be returned again.
 
     Raises
     ------
     InvalidFormatError
-        If it is not JSON, or not a schema document.
+        If it is not JSON, or not a schema document of a whole save, or of a *delta*.
     """
-    read = _read_schema if len(data) <= _CACHED_SIZE else _read_schema.__wrapped__
-    return read(data, where, itemsize)
+    # Those of deltas have a time each.
+    read = _read_schema if len(data) <= _CACHED_SIZE and not delta else _read_schema.__wrapped__
+    return read(data, where, itemsize, delta)
 
 
 @functools.lru_cache(maxsize=64)
-def _read_schema(data: bytes, where: str, itemsize: int) -> Schema:
+def _read_schema(data: bytes, where: str, itemsize: int, delta: bool) -> Schema:
     try:
         document = orjson.loads(data)
     except orjson.JSONDecodeError as error:
@@ -144,9 +187,44 @@ def _read_schema(data: bytes, where: str, itemsize: int) -> Schema:
     if not isinstance(document, dict):
         raise _bad("an object", document, where)
     world = read_world(document.get("world"), f"the schema of {where}")
-    types = _read_types(document.get("types"), where, itemsize)
+    if not delta:
+        types = _read_types(document.get("types"), where, itemsize)
+        tables = _read_tables(document.get("tables"), len(types), where)
+        strange = [table.role for table in tables if table.role not in _ROLES]
+        if strange:
+            raise _bad("tables of a whole save", strange[0], where)
+        return Schema(types, tables, *world)
+    # The same in each of many deltas.
+    types = _read_types_again(orjson.dumps(document.get("types")), where, itemsize)
     tables = _read_tables(document.get("tables"), len(types), where)
-    return Schema(types, tables, *world)
+    as_before = document.get("world") == {}
+    _check_delta_tables(tables, where, as_before=as_before)
+    timestamp = document.get("timestamp", 0.0)
+    if type(timestamp) not in (int, float) or not _FIRST_SECOND <= timestamp < _LAST_SECOND:
+        raise _bad("seconds since 1970 as 'timestamp'", timestamp, where)
+    return Schema(types, tables, *world, as_before, float(timestamp))
+
+
+@functools.lru_cache(maxsize=16)
+def _read_types_again(entries: bytes, where: str, itemsize: int) -> tuple[ComponentType, ...]:
+    return _read_types(orjson.loads(entries), where, itemsize)
+
+
+def _check_delta_tables(tables: tuple[TableSchema, ...], where: str, *, as_before: bool) -> None:
+    """Raise unless the tables of a delta are in their order: those created, modified, resources."""
+    last: tuple[int, tuple[int, ...]] | None = None
+    for i, table in enumerate(tables):
+        here = f"tables[{i}] of {where}"
+        if table.role not in _DELTA_ROLES:
+            raise _bad(f"a role of a delta, {', '.join(_DELTA_ROLES)},", table.role, here)
+        place = _DELTA_ROLES.index(table.role), table.types
+        if last is not None and place <= last:
+            raise _bad("tables created, modified and resources, each by their types", table, here)
+        last = place
+        if table.role == "modified" and not table.types:
+            raise _bad("a component in a table of modified ones", table.types, here)
+        if table.role == "resource" and as_before:
+            raise _bad("no resources where the world is as before", table.role, here)
 
 
 def _read_types(entries: Any, where: str, itemsize: int) -> tuple[ComponentType, ...]:

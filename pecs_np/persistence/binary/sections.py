@@ -13,12 +13,15 @@ from pecs_np.errors import CorruptedDataError, InvalidFormatError, LimitExceeded
 from pecs_np.persistence.binary.framing import (
     ALIGNMENT,
     COLUMN,
+    DELTA,
     DELTA_FILTER,
+    DESPAWNED,
     KIND_NAMES,
     LZ4,
     NOT_APPLICABLE,
     OFFSETS,
     RAW,
+    REMOVED,
     RUNS,
     SHUFFLE,
     SKIPPABLE,
@@ -50,6 +53,7 @@ __all__ = [
 # How much more than other bytes ids may unpack to that stay the few runs they are stored as: they cost
 # nothing until somebody asks for the array.
 _FREE_RUNS = 16
+_ID_KINDS = (STABLE_IDS, DESPAWNED, REMOVED)
 _CODECS = {ZSTD: CompressionType.Zstd, LZ4: CompressionType.Lz4}
 
 
@@ -65,35 +69,38 @@ class Expected(NamedTuple):
     item: int
 
 
-def expected_sections(schema: Schema, found: int, name: str) -> tuple[int, tuple[Expected, ...]]:
+def expected_sections(schema: Schema, head: Head, name: str) -> tuple[int, tuple[Expected, ...]]:
     """Return the rows in all, and the sections in their order, that a save with this schema has.
 
-    There have to be no more of them than the *found* ones, which is known before they are listed.
+    There have to be no more of them than those in *head*, which is known before they are listed. Of a
+    delta, the ids that belong to no table are those that *head* has.
     """
     expected: tuple[int, tuple[Expected, ...]] | None = schema.cache.get("expected")
     if expected is None:
+        found = len(head.sections)
         of_type = [1 + 2 * len(type_.layout.variable) for type_ in schema.types]
         count = sum(
-            (table.role == "state") + sum([of_type[i] for i in table.types]) for table in schema.tables
+            (table.role != "resource") + sum([of_type[i] for i in table.types]) for table in schema.tables
         )
         if count > found:
             raise InvalidFormatError(
                 f"expected {count} sections as the schema promises, found {found} in {name}"
             )
-        expected = schema.cache["expected"] = _expected_sections(schema, name)
+        loose = _loose_ids(head, len(schema.types), name) if head.flags & DELTA else ()
+        expected = schema.cache["expected"] = _expected_sections(schema, loose, name)
     return expected
 
 
-def _expected_sections(schema: Schema, name: str) -> tuple[int, tuple[Expected, ...]]:
+def _expected_sections(
+    schema: Schema, loose: tuple[Expected, ...], name: str
+) -> tuple[int, tuple[Expected, ...]]:
     none = NOT_APPLICABLE
     rows = 0
     expected = []
     for number, table in enumerate(schema.tables):
-        if table.role == "state":
+        if table.role != "resource":
             rows += table.rows
             expected.append(Expected(STABLE_IDS, number, none, none, table.rows, table.rows * 16, 16))
-        elif table.role != "resource":
-            raise InvalidFormatError(f"expected a table of a whole save, found role {table.role!r} in {name}")
         for index in table.types:
             layout = schema.types[index].layout
             item = layout.disk.itemsize
@@ -104,9 +111,39 @@ def _expected_sections(schema: Schema, name: str) -> tuple[int, tuple[Expected, 
                     expected.append(Expected(OFFSETS, number, index, place, table.rows, size, 8))
                     item = f.element(disk=True).itemsize
                     expected.append(Expected(VALUES, number, index, place, table.rows, -1, item))
-    if len({t for table in schema.tables for t in table.types}) != len(schema.types):
+    used = {t for table in schema.tables for t in table.types}
+    if len(used.union([wanted.type for wanted in loose if wanted.kind == REMOVED])) != len(schema.types):
         raise InvalidFormatError(f"expected every type of the registry to occur in {name}")
-    return rows, tuple(expected)
+    return rows, (*expected, *loose)
+
+
+def _loose_ids(head: Head, types: int, name: str) -> tuple[Expected, ...]:
+    """Return the sections of ids that belong to no table of a delta, in the order in which they have to be."""
+    found: list[Expected] = []
+    for kind, _, _, type_, _, rows, *_ in head.sections:
+        if kind not in (DESPAWNED, REMOVED):
+            continue
+        wanted = Expected(
+            kind,
+            NOT_APPLICABLE,
+            type_ if kind == REMOVED else NOT_APPLICABLE,
+            NOT_APPLICABLE,
+            rows,
+            rows * 16,
+            16,
+        )
+        if (
+            not rows
+            or (kind == REMOVED and type_ >= types)
+            or (found and (found[-1].kind, found[-1].type) >= (kind, type_) and kind == found[-1].kind)
+            or (found and found[-1].kind > kind)
+        ):
+            raise InvalidFormatError(
+                f"expected despawned ids, then ids without one of {types} types, each once and with rows, in"
+                f" their order, found {KIND_NAMES[kind]}, type {type_}, {rows} rows in {name}"
+            )
+        found.append(wanted)
+    return tuple(found)
 
 
 def check_directory(source: Source, head: Head, expected: tuple[Expected, ...], limits: Limits) -> None:
@@ -121,7 +158,8 @@ def check_directory(source: Source, head: Head, expected: tuple[Expected, ...], 
                 f" {where(source, place, section)}"
             )
         end = offset + stored_size
-        if codec == RUNS and stored_size <= MOST_RUNS * RUN.itemsize:
+        # Those of a delta become arrays at once.
+        if codec == RUNS and stored_size <= MOST_RUNS * RUN.itemsize and not head.flags & DELTA:
             kept += raw_size
         else:
             total += raw_size
@@ -163,7 +201,8 @@ def where(source: Source, place: int, section: Section) -> str:
     """Return what messages call a section."""
     kind, _, table, _, _, _, offset, *_ = section
     name = KIND_NAMES[kind] if kind < len(KIND_NAMES) else f"kind {kind}"
-    return f"section {place} ({name}, table {table}) at byte {offset} of {source.name}"
+    of = "" if table == NOT_APPLICABLE else f", table {table}"
+    return f"section {place} ({name}{of}) at byte {offset} of {source.name}"
 
 
 def _check_variable(section: Section, wanted: Expected | None, source: Source, place: int) -> None:
@@ -197,7 +236,7 @@ def _check_codec(section: Section, wanted: Expected | None, source: Source, plac
             f"expected {raw_size} bytes, found {stored_size} in {where(source, place, section)}"
         )
     if codec == RUNS:
-        fits = kind == STABLE_IDS and not stored_size % RUN.itemsize
+        fits = kind in _ID_KINDS and not stored_size % RUN.itemsize
     else:
         known = codec & 0xFF in _CODECS and not codec & ~(0xFF | SHUFFLE | DELTA_FILTER)
         fits = known and item > 0 and not (codec & DELTA_FILTER and item % 8)
