@@ -1,5 +1,15 @@
 """A persistent entity-component system on NumPy columns."""
 
+from pecs_np.ecs.changes import (
+    ChangeSet,
+    ChangeTable,
+    ComponentData,
+    Created,
+    Deleted,
+    EntityChange,
+    Modified,
+    WorldState,
+)
 from pecs_np.ecs.commands import CommandBuffer, DeferredEntity
 from pecs_np.ecs.components import Component, ComponentType, component_type
 from pecs_np.ecs.definition import component, make_component
@@ -8,6 +18,7 @@ from pecs_np.ecs.entities import EntityId, StableId
 from pecs_np.ecs.queries import Query
 from pecs_np.ecs.registry import registered, unregister
 from pecs_np.ecs.snapshot import Snapshot, SnapshotTable
+from pecs_np.ecs.tracking import ChangeTracker
 from pecs_np.ecs.validation import Validation
 from pecs_np.errors import (
     ComponentDefinitionError,
@@ -65,8 +76,12 @@ from pecs_np.world import World
 __all__ = [
     "BinaryPlugin",
     "BlacklistFilter",
+    "ChangeSet",
+    "ChangeTable",
+    "ChangeTracker",
     "CommandBuffer",
     "Component",
+    "ComponentData",
     "ComponentDefinitionError",
     "ComponentError",
     "ComponentType",
@@ -75,9 +90,12 @@ __all__ = [
     "CompositeFilter",
     "CompressionType",
     "CorruptedDataError",
+    "Created",
     "DanglingReferenceError",
     "DeferredEntity",
+    "Deleted",
     "DuplicateEntityError",
+    "EntityChange",
     "EntityId",
     "EntityNotFoundError",
     "EntityPersistencePlugin",
@@ -94,6 +112,7 @@ __all__ = [
     "MigrationChain",
     "MigrationError",
     "MigrationPlan",
+    "Modified",
     "NoTransientFilter",
     "PecsError",
     "PersistenceError",
@@ -120,6 +139,7 @@ __all__ = [
     "World",
     "WorldDraft",
     "WorldError",
+    "WorldState",
     "__version__",
     "component",
     "component_type",
