@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pecs_np.ecs.arrays import Array
 from pecs_np.ecs.entities import as_stable_ids
-from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdLookup, as_record
+from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdLookup, as_int, as_record
 
 __all__ = ["StableIndex"]
 
@@ -43,6 +43,10 @@ class StableIndex:
 
     def add(self, stable_ids: Array, entities: Array) -> None:
         """Note many entities, shape (n,) both; the arrays must not change afterwards."""
+        if len(entities) == 1:
+            # Level upon level of one entity each would be merged at every call.
+            self.add_one(as_int(stable_ids[0]), int(entities[0]))
+            return
         self._settle()
         self._add_level(stable_ids, entities)
 
@@ -74,6 +78,9 @@ class StableIndex:
     def find(self, stable_ids: Array) -> Array:
         """Return the entity last noted under each of *stable_ids*, or 0, shape (n,)."""
         found = np.zeros(len(stable_ids), ENTITY_ID)
+        if len(stable_ids) == 1 and (entity := self._recent.get(as_int(stable_ids[0]))) is not None:
+            found[0] = entity
+            return found
         for lookup, _, entities in self._levels:
             position = lookup.find(stable_ids)
             hit = position >= 0
