@@ -34,7 +34,10 @@ Result = TypeVar("Result")
 
 _VERSION = b"version"
 _SMALLEST_MAP = 1 << 20
-_DAMAGE = frozenset({"CorruptedError", "PageNotFoundError", "CursorFullError", "PageFullError"})
+# The last one: a page that cannot be ends its transaction.
+_DAMAGE = frozenset(
+    {"CorruptedError", "PageNotFoundError", "CursorFullError", "PageFullError", "BadTxnError"}
+)
 # By the name of the error: the errno, and what to do.
 _REFUSALS: dict[str, tuple[int, str | None]] = {
     "DiskError": (errno.ENOSPC, "make room on the disk"),

@@ -125,15 +125,23 @@ class Environment:
         )
 
     def _open(self) -> None:
-        self._env = self._library.open(
-            self._path,
-            subdir=False,
-            map_size=self._map_size,
-            max_dbs=3,
-            max_readers=_READERS,
-            metasync=self._synced,
-            mode=0o666,
-        )
+        options = {
+            "subdir": False,
+            "map_size": self._map_size,
+            "max_dbs": len(DATABASES),
+            "max_readers": _READERS,
+            "metasync": self._synced,
+            "mode": 0o666,
+        }
+        try:
+            self._env = self._library.open(self._path, **options)
+        except self._library.Error as error:
+            if getattr(error, "code", 0) not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            try:
+                self._env = self._library.open(self._path, readonly=True, **options)
+            except self._library.Error:
+                raise error from None
         self.lose()
         # Of processes that were killed.
         self._env.reader_check()

@@ -28,7 +28,7 @@ from pecs_np.errors import (
 )
 from pecs_np.messages import shown
 from pecs_np.persistence import files
-from pecs_np.persistence.files import PathLike
+from pecs_np.persistence.files import PathLike, reporting
 from pecs_np.persistence.stores.file_store import FileStore
 from pecs_np.persistence.stores.records import Records
 from pecs_np.persistence.stores.sqlite_errors import damaged, is_busy, sqlite3, told, too_large
@@ -44,6 +44,7 @@ _APPLICATION = int.from_bytes(b"PECS", "big")
 # Records of a few KB, which a row of a table without rowids holds well if four of them fit a page.
 _PAGE = 16384
 _CACHE_KIB = 32768
+_SHORTEST = 512
 # Bytes of records, or entities, that cross to SQLite at once.
 _MOST_BYTES, _MOST_KEYS = 32 << 20, 1 << 18
 _FIRST_PAUSE = 0.002
@@ -226,6 +227,7 @@ class SqliteEntityPlugin(FileStore):
         """Open the database, make what it needs where it is new, and return the connection."""
         if not self._in_memory:
             self._check_no_folder()
+            self._check_length()
         connection: Connection = sqlite3().connect(
             self._path, timeout=self._timeout, isolation_level=None, check_same_thread=False
         )
@@ -249,6 +251,16 @@ class SqliteEntityPlugin(FileStore):
             connection.close()
             raise
         return connection
+
+    def _check_length(self) -> None:
+        """Raise where a file is too short for a database: SQLite would take it for an empty one."""
+        with reporting("opening", self._path), contextlib.suppress(FileNotFoundError):
+            size = files.system.stat(self._path).st_size
+            if 0 < size < _SHORTEST:
+                raise InvalidFormatError(
+                    f"expected an SQLite database, found {size} bytes as {self._name()}",
+                    suggestion="check the path",
+                )
 
     def _make(self, connection: Connection) -> None:
         """Make the tables, unless another program just did."""
