@@ -55,6 +55,12 @@ def example():
 
 
 @pytest.fixture(scope="session")
+def story():
+    """A world, what happens to it, and what it is after each step: for logs to tell."""
+    return (sys.modules.get("pecs_log_story") or _load("log_story")).make_story()
+
+
+@pytest.fixture(scope="session")
 def servers():
     """The module that starts servers."""
     return sys.modules.get("pecs_servers") or _load("servers")

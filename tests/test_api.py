@@ -110,6 +110,16 @@ FLOORS = [
         "persistence.stores.lmdb",
         "persistence.saving",
         "persistence.loading",
+        "persistence.log.framing",
+        "persistence.log.reading",
+        "persistence.log.writing",
+        "persistence.log.records",
+        "persistence.log.base",
+        "persistence.log.compaction",
+        "persistence.log.salvage",
+        "persistence.log.following",
+        "persistence.log.stream",
+        "persistence.log.log",
         "persistence.formats",
         "persistence.entity_manager",
         "persistence.manager",
@@ -130,7 +140,15 @@ FLOORS = [
         "testing.store_contract",
     ],
 ]
-PACKAGES = ("ecs", "persistence", "persistence.binary", "persistence.json", "persistence.stores", "testing")
+PACKAGES = (
+    "ecs",
+    "persistence",
+    "persistence.binary",
+    "persistence.json",
+    "persistence.stores",
+    "persistence.log",
+    "testing",
+)
 ORDER = {f"pecs_np.{name}": i for i, name in enumerate(name for floor in FLOORS for name in floor)}
 
 
@@ -168,6 +186,7 @@ def test_all_is_complete(module):
         "pecs_np.persistence.binary",
         "pecs_np.persistence.stores",
         "pecs_np.persistence.json",
+        "pecs_np.persistence.log",
     ):
         return
     public = set(namespace.__all__)

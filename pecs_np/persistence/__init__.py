@@ -16,6 +16,10 @@ from pecs_np.persistence.filters import (
 )
 from pecs_np.persistence.json.plugin import JsonPlugin
 from pecs_np.persistence.limits import Limits
+from pecs_np.persistence.log.log import DeltaLog
+from pecs_np.persistence.log.records import LoggedChanges
+from pecs_np.persistence.log.salvage import SalvageReport
+from pecs_np.persistence.log.stream import LogStream
 from pecs_np.persistence.manager import PersistenceManager
 from pecs_np.persistence.migrations import Migration, MigrationChain, MigrationPlan
 from pecs_np.persistence.plugins import PersistencePlugin
@@ -33,6 +37,7 @@ __all__ = [
     "BlacklistFilter",
     "CompositeFilter",
     "CompressionType",
+    "DeltaLog",
     "EntityPersistencePlugin",
     "EntityRow",
     "EntityStore",
@@ -41,6 +46,8 @@ __all__ = [
     "KeyValueEntityPlugin",
     "Limits",
     "LmdbEntityPlugin",
+    "LogStream",
+    "LoggedChanges",
     "Migration",
     "MigrationChain",
     "MigrationPlan",
@@ -50,6 +57,7 @@ __all__ = [
     "PersistencePlugin",
     "PostgresEntityPlugin",
     "RedisEntityPlugin",
+    "SalvageReport",
     "Save",
     "SaveReport",
     "SaveTable",

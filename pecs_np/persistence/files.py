@@ -31,6 +31,7 @@ __all__ = [
     "checked_flag",
     "has_suffix",
     "named",
+    "printable",
     "read_file",
     "replace_file",
     "reporting",
@@ -86,8 +87,20 @@ def _read_at(descriptor: int, view: memoryview, offset: int) -> int:
     return len(data)
 
 
+def _lock(descriptor: int) -> None:
+    """Lock a file for this process, or raise where another has; closing it, or ending, unlocks it."""
+    try:
+        import fcntl  # noqa: PLC0415 - not on Windows
+    except ImportError:
+        import msvcrt  # noqa: PLC0415 - only there
+
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined, unused-ignore]
+        return
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 class System:
-    """The calls to the operating system that saving and loading files make."""
+    """The calls to the operating system that saving, loading and logging make."""
 
     open = staticmethod(os.open)
     close = staticmethod(os.close)
@@ -96,6 +109,8 @@ class System:
     write = staticmethod(os.write)
     allocate = staticmethod(getattr(os, "posix_fallocate", None) or _nothing)
     fsync = staticmethod(_fsync)
+    truncate = staticmethod(os.ftruncate)
+    lock = staticmethod(_lock)
     fstat = staticmethod(os.fstat)
     stat = staticmethod(os.stat)
     chmod = staticmethod(getattr(os, "fchmod", None) or _nothing)
