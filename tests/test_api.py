@@ -100,6 +100,8 @@ FLOORS = [
         "persistence.stores.store",
         "persistence.stores.memory",
         "persistence.stores.server",
+        "persistence.stores.redis_talk",
+        "persistence.stores.redis_batches",
         "persistence.stores.redis",
         "persistence.stores.postgres_wire",
         "persistence.stores.postgres",

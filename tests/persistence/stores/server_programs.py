@@ -38,7 +38,10 @@ def turns_of(opened, ids):
 # Children save a batch over the one before, and are killed before their call number 0, 1, 2, … that sends
 # something, until one reaches the end. Prints which turns each left.
 KILLED = """
-(count,) = rest
+count, at_once = rest
+if at_once is not None:
+    from pecs_np.persistence.stores import redis_batches
+    redis_batches._AT_ONCE = at_once
 opened = store()
 opened.save_entities(world := world_of(0, count), world.entities())
 ids = world.stable_ids()
@@ -108,7 +111,10 @@ print(json.dumps(left))
 
 # One of several processes that save the same entities in orders of their own, and never see two batches.
 AT_ONCE = """
-number, rounds, count = rest
+number, rounds, count, at_once = rest
+if at_once is not None:
+    from pecs_np.persistence.stores import redis_batches
+    redis_batches._AT_ONCE = at_once
 rng = np.random.default_rng(number)
 print("ready", flush=True)
 sys.stdin.readline()

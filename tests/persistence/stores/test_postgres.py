@@ -378,7 +378,7 @@ def test_a_server_stopped_in_the_middle_of_a_batch_has_all_of_it_or_nothing(own_
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_program_killed_anywhere_in_a_batch_leaves_all_of_it_or_nothing(postgres, programs, table):
     process = programs.start(
-        programs.KILLED, "PostgresEntityPlugin", postgres.address, {"table": table}, 6000
+        programs.KILLED, "PostgresEntityPlugin", postgres.address, {"table": table}, 6000, None
     )
     left = programs.answer(process)
     assert len(left) > 10
@@ -394,7 +394,7 @@ def test_a_fork_has_a_connection_of_its_own(postgres, programs, table):
 def test_processes_make_the_tables_and_save_the_same_entities_at_once(postgres, programs, table):
     made = [
         programs.start(
-            programs.AT_ONCE, "PostgresEntityPlugin", postgres.address, {"table": table}, i, 4, 3000
+            programs.AT_ONCE, "PostgresEntityPlugin", postgres.address, {"table": table}, i, 4, 3000, None
         )
         for i in range(3)
     ]

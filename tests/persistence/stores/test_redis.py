@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pickle
 import signal
@@ -26,6 +27,7 @@ from pecs_np import (
     component,
 )
 from pecs_np.persistence.stores import redis as module
+from pecs_np.persistence.stores import redis_batches as batches
 from pecs_np.testing import assert_worlds_equal
 
 
@@ -49,7 +51,8 @@ class RedisBlock:
 
 @pytest.fixture
 def prefix(request):
-    return f"test:{request.node.name}"
+    # Without what is special in the patterns of Redis.
+    return "test:" + request.node.name.replace("[", "-").replace("]", "")
 
 
 @pytest.fixture
@@ -98,7 +101,7 @@ def test_what_stands_under_the_prefix(store, client, prefix):
 
 def test_batches_of_many_commands_come_back(store, prefix, redis_server):
     world = World(seed=2)
-    count = 3 * module._STEP + 5
+    count = 3 * batches.STEP + 5
     ids = world.spawn_batch(RedisSpot(x=np.arange(count), y=1))
     texts = [f"{i}" * (i % 40) for i in range(count // 2)]
     world.insert(ids[: count // 2], RedisTag(text=texts, of=ids[0]))
@@ -111,19 +114,81 @@ def test_batches_of_many_commands_come_back(store, prefix, redis_server):
         assert_worlds_equal(world, back)
         other.delete_entities(stable[: count - 7])
     assert len(store.list_entities()) == 7
-    assert store.holds(store._run(store._scanned)[0]) == [True] * 7
+    (left,) = store.keys()
+    assert store.holds(left) == [True] * 7
     store.clear()
     assert len(store) == 0
 
 
+@pytest.fixture
+def in_two_steps(monkeypatch):
+    monkeypatch.setattr(batches, "_AT_ONCE", 0)
+
+
+def test_large_batches_go_in_two_steps(store, client, prefix, in_two_steps):
+    world = World(seed=2)
+    count = 2 * batches.STEP + 5
+    ids = world.spawn_batch(RedisSpot(x=np.arange(count), y=1))
+    world.insert(ids[:100], RedisTag(text="x", of=ids[0]))
+    stable = save_all(store, world)
+    assert set(client.keys(f"{prefix}:*")) == {
+        f"{prefix}:{name}".encode() for name in ("entities", "layouts", "schema", "changes")
+    }
+    back = World()
+    store.load_entities(back, stable)
+    assert_worlds_equal(world, back)
+
+
+@pytest.mark.parametrize("what", ["load", "load one", "list", "len", "exists", "save", "delete", "clear"])
+def test_whoever_comes_next_moves_a_batch_that_was_saved_to_its_place(
+    redis_server, store, client, prefix, in_two_steps, what
+):
+    world = small_world()
+    ids = world.entities()
+    stable = save_all(store, world)
+    world.get(ids[0], RedisSpot).x = 50
+    last = world.spawn(RedisSpot(x=9, y=9))
+    world_of_four = world.stable_ids()
+    with RedisEntityPlugin(redis_server.address, prefix=prefix) as dying:
+        dying._batches.finish = lambda pool: None
+        save_all(dying, world)
+    assert client.llen(f"{prefix}:pending") == 1
+    assert all(client.ttl(key) == -1 for key in client.keys(f"{prefix}:batch:*"))
+    back = World()
+    if what == "load":
+        store.load_entities(back, world_of_four)
+        assert_worlds_equal(world, back)
+    elif what == "load one":
+        assert back.get(store.load_entity(back, world.get_stable_id(last)), RedisSpot).x == 9
+    elif what == "list":
+        assert len(store.list_entities()) == 4
+    elif what == "len":
+        assert len(store) == 4
+    elif what == "exists":
+        assert store.entity_exists(world.get_stable_id(last))
+    elif what == "save":
+        # Over what was saved before, though that comes to its place only now.
+        world.get(ids[0], RedisSpot).x = 60
+        store.save_entity(world, ids[0])
+        assert back.get(store.load_entity(back, world.get_stable_id(ids[0])), RedisSpot).x == 60
+    elif what == "delete":
+        store.delete_entities(stable)
+        assert len(store) == 1
+    else:
+        store.clear()
+        assert len(store) == 0
+    assert client.llen(f"{prefix}:pending") == 0
+    assert not client.keys(f"{prefix}:batch:*")
+
+
 def test_what_is_read_while_others_write_is_read_again(store, client, prefix):
     world = World(seed=2)
-    world.spawn_batch(RedisSpot(x=np.zeros(2 * module._STEP), y=0))
+    world.spawn_batch(RedisSpot(x=np.zeros(2 * batches.STEP), y=0))
     stable = save_all(store, world)
-    keys = store._run(store._scanned)[0]
+    (keys,) = store.keys()
     later = World()
     asked = []
-    in_turn = module._said_in_turn
+    in_turn = batches.said_in_turn
 
     def disturbed(pool, commands):
         # The first commands are carried out, then somebody saves, then the others.
@@ -136,22 +201,22 @@ def test_what_is_read_while_others_write_is_read_again(store, client, prefix):
                 save_all(writer, world)
         return first + in_turn(pool, commands[2:])
 
-    module._said_in_turn = disturbed
+    batches.said_in_turn = disturbed
     try:
-        for disturbances, tries in ((2, 2), (100, module._ATTEMPTS)):
+        for disturbances, tries in ((2, 2), (100, batches._ATTEMPTS)):
             asked.clear()
             store.load_entities(later, stable)
             assert len(asked) == tries
             assert len(np.unique(later.column(RedisSpot)["x"])) == 1
             assert np.array_equal(later.column(RedisSpot)["x"], world.column(RedisSpot)["x"])
     finally:
-        module._said_in_turn = in_turn
+        batches.said_in_turn = in_turn
     assert len(keys) == len(stable)
 
 
 def test_listing_waits_for_nobody_and_sees_whole_batches(store, client, prefix):
     world = World(seed=2)
-    world.spawn_batch(RedisSpot(x=np.zeros(2 * module._STEP), y=0))
+    world.spawn_batch(RedisSpot(x=np.zeros(2 * batches.STEP), y=0))
     save_all(store, world)
     scan = store._scan
     calls = []
@@ -168,7 +233,7 @@ def test_listing_waits_for_nobody_and_sees_whole_batches(store, client, prefix):
     store._scan = disturbed
     listed = store.list_entities()
     assert len(listed) == len(store)
-    assert (len(listed) - 2 * module._STEP) % 10 == 0
+    assert (len(listed) - 2 * batches.STEP) % 10 == 0
 
 
 def test_a_client_of_ones_own_is_used_and_stays_open(redis_server, prefix):
@@ -266,7 +331,9 @@ def test_a_wrong_password_or_database_is_told(servers):
             assert "secret" not in str(told.value)
 
 
-def test_what_the_server_has_no_room_for_is_saved_not_at_all(servers):
+@pytest.mark.parametrize("at_once", [0, 32])
+def test_what_the_server_has_no_room_for_is_saved_not_at_all(servers, monkeypatch, at_once):
+    monkeypatch.setattr(batches, "_AT_ONCE", at_once)
     with servers.redis("--maxmemory", "3mb") as server, RedisEntityPlugin(server.address) as store:
         world = small_world()
         stable = save_all(store, world)
@@ -375,15 +442,22 @@ def test_a_server_killed_in_the_middle_of_a_batch_has_all_of_it_or_nothing(own_s
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_program_killed_anywhere_in_a_batch_leaves_all_of_it_or_nothing(redis_server, programs, prefix):
-    process = programs.start(
-        programs.KILLED, "RedisEntityPlugin", redis_server.address, {"prefix": prefix}, 6000
-    )
-    left = programs.answer(process)
+@pytest.mark.parametrize("at_once", [None, 0])
+def test_a_program_killed_anywhere_in_a_batch_leaves_all_of_it_or_nothing(
+    redis_server, programs, prefix, at_once, client
+):
+    where = redis_server.address, {"prefix": prefix}
+    left = programs.answer(programs.start(programs.KILLED, "RedisEntityPlugin", *where, 3000, at_once))
     assert len(left) > 20
-    # Killed before the last command was sent, and while it waited for the answers.
+    # Killed before the command that counts was sent, and after it: at most once it is not known.
     assert not any(left[:10])
-    assert all(left[-8:])
+    assert all(left[-5:])
+    assert sum(a != b for a, b in itertools.pairwise(left)) == 1
+    assert client.llen(f"{prefix}:pending") == 0
+    # What those killed left is forgotten by and by.
+    rest = client.keys(f"{prefix}:batch:*")
+    assert (len(rest) > 0) == (at_once == 0)
+    assert all(client.ttl(key) > 0 for key in rest)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -392,10 +466,18 @@ def test_a_fork_has_a_connection_of_its_own(redis_server, programs, prefix):
     assert programs.answer(process) == "done"
 
 
-def test_processes_save_and_load_the_same_entities_at_once(redis_server, programs, prefix):
+@pytest.mark.parametrize("at_once", [None, 0])
+def test_processes_save_and_load_the_same_entities_at_once(redis_server, programs, prefix, at_once):
     made = [
         programs.start(
-            programs.AT_ONCE, "RedisEntityPlugin", redis_server.address, {"prefix": prefix}, i, 5, 3000
+            programs.AT_ONCE,
+            "RedisEntityPlugin",
+            redis_server.address,
+            {"prefix": prefix},
+            i,
+            5,
+            3000,
+            at_once,
         )
         for i in range(3)
     ]
