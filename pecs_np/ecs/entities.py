@@ -7,6 +7,7 @@ books are arrays indexed by slot that start as zeros, which cost nothing until t
 from __future__ import annotations
 
 import os
+import threading
 from typing import Any, Self
 from uuid import UUID
 
@@ -25,6 +26,7 @@ _SLOT = (1 << 32) - 1
 _SLOTS = np.uint64(_SLOT)
 _MOST_SLOTS = 1 << 32
 _AWAITED = -2
+_COVERING = threading.Lock()
 
 
 # Slot 0 of new books, and no free slots: shared, because nothing is ever written to them.
@@ -294,15 +296,18 @@ class Entities:
 
     def _cover(self) -> None:
         """Make the arrays long enough for every slot handed out."""
-        length = len(self.generations)
-        if self._next <= length:
+        if self._next <= len(self.generations):
             return
-        capacity = min(self._next + (self._next // 2 if length > 1 else 0), _MOST_SLOTS)
-        for name in ("generations", "tables", "rows"):
-            old = getattr(self, name)
-            new = np.zeros(capacity, old.dtype)
-            new[:length] = old
-            setattr(self, name, new)
+        with _COVERING:  # several threads may look up entities at once
+            length = len(self.generations)
+            if self._next <= length:
+                return
+            capacity = min(self._next + (self._next // 2 if length > 1 else 0), _MOST_SLOTS)
+            for name in ("rows", "tables", "generations"):  # that which tells the length last
+                old = getattr(self, name)
+                new = np.zeros(capacity, old.dtype)
+                new[:length] = old
+                setattr(self, name, new)
 
 
 class StableIdSource:

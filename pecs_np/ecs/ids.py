@@ -218,22 +218,27 @@ class IdColumn:
     def _settled(self, extra: int = 0) -> Array:
         """Return the array behind the column, holding every id and room for *extra* more."""
         needed = self.size + extra
+        # In this order here and the other below: another thread that looks meanwhile sees whole arrays only.
+        filled = self._filled
+        array = self._array
+        if filled >= self.size and len(array) >= needed:
+            return array
         runs = self.runs
-        if not self._filled and runs is not None and len(runs) == 1 and self.dtype == ENTITY_ID and not extra:
-            self._array = np.arange(runs[0][0], runs[0][0] + self.size, dtype=ENTITY_ID)
-            self._filled = self.size
-        if len(self._array) < needed:
-            spare = needed // 2 if self._filled else 0
-            self._array = resized(self._array, self._filled, needed + spare)
-        if self._filled < self.size:
+        if not filled and runs is not None and len(runs) == 1 and self.dtype == ENTITY_ID and not extra:
+            array = np.arange(runs[0][0], runs[0][0] + self.size, dtype=ENTITY_ID)
+            filled = self.size
+        if len(array) < needed:
+            array = resized(array, filled, needed + (needed // 2 if filled else 0))
+        if filled < self.size:
             start = 0
-            for first, count in self.runs or ():
-                begin = max(start, self._filled)
+            for first, count in runs or ():
+                begin = max(start, filled)
                 if begin < start + count:
-                    _fill(self._array[begin : start + count], first + begin - start)
+                    _fill(array[begin : start + count], first + begin - start)
                 start += count
-            self._filled = self.size
-        return self._array
+        self._array = array
+        self._filled = self.size
+        return array
 
 
 def _truncate(runs: list[tuple[int, int]], count: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator
 from types import MappingProxyType
 from typing import Any, Self
@@ -66,6 +67,8 @@ class Storage:
         self.by_types: dict[tuple[ComponentType, ...], Table] = {}
         self.unplaced: set[Table] = set()
         self.revision = Revision()
+        # Held while rows move or their places are noted, which a mere look at an entity may do.
+        self._lock = threading.RLock()
         self.chunks: dict[Any, list[Any]] = {}
         self.matches: dict[Any, list[Table]] = {}
         self.frozen: tuple[int, tuple[SnapshotTable, ...]] = _NONE_FROZEN
@@ -79,11 +82,13 @@ class Storage:
         return self
 
     def __enter__(self) -> None:
+        self._lock.acquire()
         self.revision.under_way += 1
 
     def __exit__(self, *_: object) -> None:
         self._changed()
         self.revision.under_way -= 1
+        self._lock.release()
 
     def _changed(self) -> None:
         """Note a structural change: what was cached is gone."""
@@ -234,10 +239,13 @@ class Storage:
 
     def place(self) -> None:
         """Note the rows that are new since the last time in the books."""
-        for table in self.unplaced:
-            self.entities.place(table.entities, table.number, table.placed)
-            table.placed = table.size
-        self.unplaced.clear()
+        if not self.unplaced:
+            return
+        with self._lock:
+            for table in self.unplaced:
+                self.entities.place(table.entities, table.number, table.placed)
+                table.placed = table.size
+            self.unplaced.clear()
 
     def find(self, entity: int) -> tuple[Table, int]:
         """Return the table and row of one entity."""
@@ -292,15 +300,19 @@ class Storage:
 
     def stable_index(self) -> StableIndex:
         """Return the index of stable ids, built now if this is its first use."""
-        if self.index is None:
-            self.index = StableIndex(self._known)
-            tables = [table for table in self.tables if table.size]
-            if tables:
-                self.index.add(
-                    np.concatenate([table.stable_ids.array() for table in tables]),
-                    np.concatenate([table.entities.array() for table in tables]),
-                )
-        return self.index
+        if (found := self.index) is not None:
+            return found
+        with self._lock:
+            if self.index is None:
+                index = StableIndex(self._known)
+                tables = [table for table in self.tables if table.size]
+                if tables:
+                    index.add(
+                        np.concatenate([table.stable_ids.array() for table in tables]),
+                        np.concatenate([table.entities.array() for table in tables]),
+                    )
+                self.index = index
+            return self.index
 
     def _known(self, ids: Array) -> NDArray[np.bool_]:
         # Not bound to the books of today: an exact restore begins new ones.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+
 import numpy as np
 import pytest
 
@@ -336,3 +339,40 @@ def test_what_was_frozen_while_another_thread_changed_the_world_is_not_kept(monk
     assert world.snapshot().entity_count == len(world) == 23
     assert not world.snapshot().outdated
     assert world.snapshot().tables is world.snapshot().tables
+
+
+def test_several_threads_may_look_at_a_world_that_nobody_changes():
+    threads, rows, started = 4, 300, sys.getswitchinterval()
+    wrong = []
+
+    def look(world, barrier):
+        try:
+            barrier.wait()
+            for i in range(0, rows, 50):
+                entity = world.get_entity_id(i + 1)
+                assert world.get(entity, Number).n == i
+                assert world.get_stable_id(entity) == i + 1
+                assert world.has(entity, Number)
+            assert [int(e) for e in world.get_stable_id(world.entities())["lo"]] == list(range(1, rows + 1))
+            assert World.from_bytes(world.to_bytes()).entity_count == rows
+        except BaseException as error:
+            wrong.append(error)
+            raise
+
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(60):
+            world = World()
+            for first in range(0, rows, 100):
+                stable_ids = list(range(first + 1, first + 101))
+                world.spawn_batch(Number(np.arange(first, first + 100)), stable_ids=stable_ids)
+            barrier = threading.Barrier(threads)
+            looking = [threading.Thread(target=look, args=[world, barrier]) for _ in range(threads)]
+            for thread in looking:
+                thread.start()
+            for thread in looking:
+                thread.join()
+            assert not wrong
+            assert world.validate()
+    finally:
+        sys.setswitchinterval(started)
