@@ -237,7 +237,8 @@ def encode(table: SnapshotTable, mapped: Mapped) -> Records:
         if type_.layout.disk.itemsize:
             rows = np.ascontiguousarray(fixed_part(column, type_, mapped))
             heads[f"{i}"] = rows.view(layout.head[f"{i}"])
-    stable_ids = table.stable_ids.array()
+    # A copy, because a store may take its time to write.
+    stable_ids = table.stable_ids.array().copy()
     variable = layout.variable
     if not variable:
         return Records(layout, stable_ids, as_bytes(heads), None)

@@ -25,6 +25,8 @@ from pecs_np.errors import (
     UnsupportedVersionError,
 )
 from pecs_np.messages import shown
+from pecs_np.persistence.binary.blocks import check_rows, noticing_changes
+from pecs_np.persistence.consistency import check_current
 from pecs_np.persistence.entity_plugins import EntityPersistencePlugin, Missing, check_missing
 from pecs_np.persistence.filters import PersistenceFilter, filtered, without_transient
 from pecs_np.persistence.limits import Limits
@@ -131,6 +133,8 @@ class EntityStore(EntityPersistencePlugin):
             If one is not alive.
         ComponentValueError
             If a column holds what could not be loaded again.
+        PersistenceError
+            If another thread changes the world meanwhile.
         """
         if not isinstance(world, World):
             raise PersistenceError(f"expected a World, found {shown(world)}")
@@ -142,7 +146,9 @@ class EntityStore(EntityPersistencePlugin):
             flat: Array = world._storage.stable_ids_of(references.reshape(-1))
             return flat.reshape(references.shape)
 
-        batch = [encode(table, mapped) for table in kept.tables]
+        with noticing_changes():
+            batch = [encode(table, mapped) for table in kept.tables]
+        check_current(chosen)
         if batch:
             with self._lock:
                 self.write(batch)
@@ -298,12 +304,16 @@ class EntityStore(EntityPersistencePlugin):
 def _chosen(world: World, ids: NDArray[np.uint64]) -> Snapshot:
     """Return the entities *ids* of *world* as a snapshot."""
     storage = world._storage
-    frozen = {tuple([t.name for t in table.types]): table for table in world.snapshot().tables}
+    snapshot = world.snapshot()
+    check_rows(snapshot)
+    frozen = {tuple([t.name for t in table.types]): table for table in snapshot.tables}
     tables = []
-    for table, rows, _ in storage.groups(ids):
+    groups = storage.groups(ids)
+    check_current(snapshot)
+    for table, rows, _ in groups:
         whole = frozen[table.names]
         tables.append(whole if len(rows) == whole.rows else whole.take(rows))
-    return Snapshot(tuple(tables))
+    return Snapshot(tuple(tables), shares=snapshot.shares)
 
 
 def _distinct(stable_ids: Array) -> Array:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from pecs_np import (
     EntityNotFoundError,
     EntityRef,
     KeyValueEntityPlugin,
+    PecsError,
     PersistenceError,
     PersistenceManager,
     PluginNotFoundError,
@@ -374,3 +377,39 @@ def test_deleting_and_asking_do_not_read_records(store, world, monkeypatch):
     store.delete_entities(world.stable_ids())
     assert asked == [1, 1, 3]
     assert store.holds([b"0" * 16]) == [False]
+
+
+def test_entities_of_a_world_that_changes_meanwhile_are_not_saved():
+    world, store = World(), KeyValueEntityPlugin()
+    ids = world.spawn_batch(StoredGold(coins=np.arange(100)), stable_ids=list(range(1, 101)))
+    store.filter = lambda table: world.despawn(ids[0]) is None
+    with pytest.raises(PersistenceError, match="stays as it is while it is saved"):
+        store.save_entities(world, ids)
+    assert len(store) == 0
+
+
+def test_saves_beside_a_thread_that_adds_and_removes_hold_no_value_under_anothers_id():
+    world, store = World(), KeyValueEntityPlugin()
+    kept = world.spawn_batch(StoredGold(coins=np.arange(1, 501)), stable_ids=list(range(1, 501)))
+    stop = threading.Event()
+
+    def churn():
+        while not stop.is_set():
+            others = world.spawn_batch(StoredGold(0), count=200)
+            world.insert(others[:50], StoredName("x"))
+            world.despawn(others)
+
+    thread = threading.Thread(target=churn)
+    thread.start()
+    try:
+        for _ in range(300):
+            try:
+                store.save_entities(world, kept)
+            except PecsError:
+                continue
+            other = World()
+            loaded = store.load_entities(other, list(range(1, 501)))
+            assert other.get(loaded, StoredGold).coins.tolist() == list(range(1, 501))
+    finally:
+        stop.set()
+        thread.join()
