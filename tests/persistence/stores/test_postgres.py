@@ -433,4 +433,4 @@ def test_batches_that_wait_for_each_other_are_tried_again(store, db, postgres, t
         done = pool.submit(other)
         store._run(work)
         done.result()
-    assert len(tries) == 2
+    assert len(tries) >= 2
