@@ -318,6 +318,23 @@ class World:
             rows = private_copy(rows, cls._type.fields)
         return cls._wrap(rows)
 
+    def components(self, entity: int) -> tuple[Any, ...]:
+        """Return all components of one entity as live views, by type name.
+
+        Raises
+        ------
+        EntityNotFoundError
+            If it is not alive.
+        """
+        ids, scalar = as_entity_ids(entity)
+        if not scalar:
+            raise WorldError(
+                f"expected one entity, found {shown(entity)}",
+                suggestion="get(ids, type) returns a component of many",
+            )
+        table, row = self._storage.find(int(ids[0]))
+        return tuple([t.cls._wrap(table.columns[t.name][row, ...]) for t in table.types])
+
     def column(self, type_: Any) -> Array:
         """Return all values of a type as one structured array, in table order.
 

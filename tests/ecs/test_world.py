@@ -475,3 +475,35 @@ def test_an_enum_may_gain_members_while_the_world_lives():
         assert world.query(old).count() == 2
     finally:
         unregister("world.Mood")
+
+
+def test_components_of_one_entity_are_live_views_by_type_name():
+    world = World()
+    entity = world.spawn(Velocity(3, 4), Position(1, 2), Tag())
+    other, bare = world.spawn(Position(5, 6)), world.spawn()
+    position, tag, velocity = world.components(entity)
+    assert (type(position), type(tag), type(velocity)) == (Position, Tag, Velocity)
+    assert (velocity.x, velocity.y) == (3, 4)
+    position.x = 9
+    assert world.get(entity, Position).x == 9
+    assert [component.x for component in world.components(other)] == [5]
+    assert world.components(bare) == ()
+
+
+def test_components_make_an_entity_of_another_world():
+    world, copy = World(), World()
+    entity = world.spawn(Bag("a", [1, 2], [3, 4]), Path([[1, 2]]))
+    twin = copy.spawn(*world.components(entity))
+    world.get(entity, Bag).name = "b"
+    bag = copy.get(twin, Bag)
+    assert (bag.name, list(bag.items), bag.size.tolist()) == ("a", [1, 2], [3, 4])
+
+
+@pytest.mark.parametrize("wrong", [[1], np.array([1, 2], np.uint64), "text", None, 1.5])
+def test_components_are_of_one_entity(wrong):
+    world = World()
+    world.spawn_batch(count=2)
+    with pytest.raises(WorldError):
+        world.components(wrong)
+    with pytest.raises(EntityNotFoundError):
+        world.components(77)
