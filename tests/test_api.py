@@ -96,6 +96,7 @@ FLOORS = [
         "persistence.json.plugin",
         "persistence.packed",
         "persistence.entity_plugins",
+        "persistence.delta_plugins",
         "persistence.stores.records",
         "persistence.stores.store",
         "persistence.stores.memory",

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pecs_np.ecs.arrays import Array
-from pecs_np.ecs.changes import ChangeSet, ChangeTable, no_ids
+from pecs_np.ecs.changes import ChangeSet, ChangeTable, joined_tables, no_ids
 from pecs_np.ecs.comparison import changed_rows
 from pecs_np.ecs.components import ComponentType
-from pecs_np.ecs.difference import joined_tables, portable_column
+from pecs_np.ecs.difference import portable_column
 from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn, IdLookup, as_int
 from pecs_np.ecs.references import translated
 from pecs_np.ecs.restore import upsert

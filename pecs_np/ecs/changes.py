@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from pecs_np.ecs.arrays import Array
-from pecs_np.ecs.components import ComponentType
-from pecs_np.ecs.entities import StableId
-from pecs_np.ecs.ids import STABLE_ID, as_int
+from pecs_np.ecs.components import ComponentType, component_type
+from pecs_np.ecs.entities import StableId, as_stable_ids
+from pecs_np.ecs.ids import STABLE_ID, IdLookup, as_int
 from pecs_np.errors import WorldError
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "EntityChange",
     "Modified",
     "WorldState",
+    "joined_tables",
     "no_ids",
 ]
 
@@ -71,6 +72,23 @@ class ChangeTable:
         kept = set(names)
         types = tuple(t for t in self.types if t.name in kept)
         return ChangeTable(types, self.stable_ids, {t.name: self.columns[t.name] for t in types})
+
+
+def joined_tables(tables: Iterable[ChangeTable]) -> tuple[ChangeTable, ...]:
+    """Return *tables* with those of the same types as one, in the order of their names."""
+    by_names: dict[tuple[str, ...], list[ChangeTable]] = {}
+    for table in tables:
+        if len(table):
+            by_names.setdefault(table.names, []).append(table)
+    joined = []
+    for names in sorted(by_names):
+        parts = by_names[names]
+        first = parts[0]
+        if len(parts) > 1:
+            columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in names}
+            first = ChangeTable(first.types, np.concatenate([part.stable_ids for part in parts]), columns)
+        joined.append(first)
+    return tuple(joined)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -229,6 +247,54 @@ class ChangeSet:
             yield Modified(StableId(stable_id), self.timestamp, (), tuple(names))
         for record in self.despawned:
             yield Deleted(StableId(as_int(record)), self.timestamp)
+
+    def filtered(self, *, types: Any = None, entities: Any = None, world: bool = True) -> ChangeSet:
+        """Return only some of the changes.
+
+        Parameters
+        ----------
+        types : iterable of names or classes, or one of them, optional
+            Components to keep; an entity that was created still is. Of the world's resources all are kept.
+        entities : array of STABLE_ID or list of int, optional
+            Stable ids of entities to keep.
+        world : bool
+            Whether to keep what the world has beside its entities.
+
+        Examples
+        --------
+        >>> from pecs_np import ChangeTracker, World
+        >>> tracker = ChangeTracker(world := World())
+        >>> ids = world.spawn_batch(count=3)
+        >>> len(tracker.changes().filtered(entities=world.stable_ids()[:2]))
+        2
+        """
+        names = None
+        if types is not None:
+            several = [types] if isinstance(types, str | type) else list(types)
+            names = {t if isinstance(t, str) else component_type(t).name for t in several}
+        wanted = None if entities is None else IdLookup(as_stable_ids(entities))
+
+        def kept(ids: Array) -> Array:
+            return ids if wanted is None else ids[wanted.find(ids) >= 0]
+
+        def part(table: ChangeTable) -> ChangeTable:
+            if wanted is not None:
+                table = table.take(np.flatnonzero(wanted.find(table.stable_ids) >= 0))
+            return table if names is None else table.keep(names)
+
+        removed = {n: ids for n, ids in self.removed.items() if names is None or n in names}
+        removed = {n: some for n, ids in removed.items() if len(some := kept(ids))}
+        inverse = self.inverse
+        return replace(
+            self,
+            created=joined_tables(map(part, self.created)),
+            modified=joined_tables(t for t in map(part, self.modified) if t.types),
+            removed=removed,
+            despawned=kept(self.despawned),
+            world=self.world if world else None,
+            inverse=inverse and inverse.filtered(types=types, entities=entities, world=world),
+            lost=tuple([t for t in self.lost if t.name in removed]),
+        )
 
     def invert(self) -> ChangeSet:
         """Return the changes that undo these.

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pecs_np.ecs.arrays import Array
-from pecs_np.ecs.changes import ChangeSet, ChangeTable, WorldState, no_ids
+from pecs_np.ecs.changes import ChangeSet, ChangeTable, WorldState, joined_tables, no_ids
 from pecs_np.ecs.comparison import changed_rows
 from pecs_np.ecs.components import ComponentType
 from pecs_np.ecs.ids import STABLE_ID, ColumnLookup, IdColumn
@@ -18,7 +18,7 @@ from pecs_np.ecs.references import EntityMap, translated
 from pecs_np.ecs.snapshot import Snapshot, SnapshotTable
 from pecs_np.ecs.values import private_copy
 
-__all__ = ["difference", "joined_tables", "portable_column", "world_state"]
+__all__ = ["difference", "portable_column", "world_state"]
 
 Mapped = Callable[[Array], Array]
 # Rows of a table: all, or those of these numbers.
@@ -277,23 +277,6 @@ def _own(column: Array, rows: Rows, type_: ComponentType) -> Array:
 def _ids(table: SnapshotTable, rows: Rows) -> Array:
     ids = table.stable_ids.array()
     return ids.copy() if rows is None else ids.take(rows)
-
-
-def joined_tables(tables: list[ChangeTable]) -> tuple[ChangeTable, ...]:
-    """Return *tables* with those of the same types as one, in the order of their names."""
-    by_names: dict[tuple[str, ...], list[ChangeTable]] = {}
-    for table in tables:
-        if len(table):
-            by_names.setdefault(table.names, []).append(table)
-    joined = []
-    for names in sorted(by_names):
-        parts = by_names[names]
-        first = parts[0]
-        if len(parts) > 1:
-            columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in names}
-            first = ChangeTable(first.types, np.concatenate([part.stable_ids for part in parts]), columns)
-        joined.append(first)
-    return tuple(joined)
 
 
 def world_state(snapshot: Snapshot, mapped: Mapped) -> WorldState:

@@ -13,6 +13,7 @@ from pecs_np.ecs.snapshot import TableFilter
 from pecs_np.ecs.world import World
 from pecs_np.errors import PersistenceError, PluginNotFoundError
 from pecs_np.messages import shown
+from pecs_np.persistence.delta_plugins import DeltaManager
 from pecs_np.persistence.entity_manager import EntityManager
 from pecs_np.persistence.files import has_suffix
 from pecs_np.persistence.filters import PersistenceFilter
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["PersistenceManager"]
 
 
-class PersistenceManager(EntityManager):
-    """The formats, the entity stores and the migrations of a program.
+class PersistenceManager(EntityManager, DeltaManager):
+    """The formats, the entity stores, the places for changes and the migrations of a program.
 
     It knows "binary" and "json", and the formats that installed packages add. A path is saved in the
     format that its suffix names, else in the default one, and loaded in the format that its content
@@ -56,7 +57,8 @@ class PersistenceManager(EntityManager):
     """
 
     def __init__(self, *, migrations: MigrationChain | Iterable[Migration] = ()) -> None:
-        super().__init__()
+        EntityManager.__init__(self)
+        DeltaManager.__init__(self)
         self._plugins: dict[str, PersistencePlugin] = {"binary": BINARY, "json": JSON}
         self._default = "binary"
         self._chain = migrations if isinstance(migrations, MigrationChain) else MigrationChain(migrations)
@@ -222,13 +224,18 @@ class PersistenceManager(EntityManager):
             return self._executor.submit(work)
 
     def close(self) -> None:
-        """Wait for the saves in the background, and close the entity stores. The manager can be used on."""
+        """Wait for the saves in the background, and close the stores and the places for changes.
+
+        The manager can be used on.
+        """
         with self._lock:
             executor, self._executor = self._executor, None
         if executor is not None:
             executor.shutdown()
         for store in self._stores.values():
             store.close()
+        for delta in self._deltas.values():
+            delta.close()
 
     # Loading
 

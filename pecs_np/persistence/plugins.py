@@ -17,7 +17,7 @@ from pecs_np.persistence.consistency import check_current
 from pecs_np.persistence.files import InputFile, PathLike, replace_file
 from pecs_np.persistence.filters import filtered, without_transient
 from pecs_np.persistence.migrations import brought_up_to_date
-from pecs_np.persistence.reporting import Progress, Tracked, Watch, watching
+from pecs_np.persistence.reporting import Progress, SavedSize, Tracked, Watch, watching
 
 __all__ = [
     "PersistencePlugin",
@@ -146,7 +146,7 @@ class PersistencePlugin(ABC):
                 return written
 
             replace_file(path, buffers, durable=durable, backup=backup, retries=retries)
-        return written.done
+        return SavedSize.of(written)
 
     def load_snapshot(self, path: Any, *, progress: Progress | bool | None = None) -> Snapshot:
         """Return the snapshot that was saved under *path*."""
@@ -219,7 +219,7 @@ def write_stream(
     for view in buffers:
         _write_whole(writer, view)
     check_current(snapshot)
-    return buffers.done
+    return SavedSize.of(buffers)
 
 
 def _write_whole(writer: Writer, view: memoryview) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from pecs_np.errors import PersistenceError
 from pecs_np.messages import shown, warn
 
-__all__ = ["Progress", "SaveReport", "Tracked", "TrackedReader", "Watch", "watching"]
+__all__ = ["Progress", "SaveReport", "SavedSize", "Tracked", "TrackedReader", "Watch", "watching"]
 
 # Called with the bytes that are done, and of how many, which is None where nobody knows.
 Progress = Callable[[int, int | None], object]
@@ -34,6 +34,8 @@ class SaveReport:
     entities : int
     path : str or None
         None for what was written to a stream.
+    save_id : int or None
+        What deltas name the save by; None in formats that have none.
 
     Examples
     --------
@@ -48,6 +50,7 @@ class SaveReport:
     seconds: float
     entities: int
     path: str | None
+    save_id: int | None = None
 
     def __str__(self) -> str:
         rate = f", {self.bytes / self.seconds / 1e6:.0f} MB/s" if self.seconds else ""
@@ -55,6 +58,24 @@ class SaveReport:
             f"{self.entities} entities, {self.bytes} bytes in {self.seconds:.3f} s{rate}"
             f" to {self.path or 'a stream'}"
         )
+
+
+class SavedSize(int):
+    """How many bytes a save took.
+
+    Attributes
+    ----------
+    save_id : int or None
+    """
+
+    save_id: int | None = None
+
+    @classmethod
+    def of(cls, tracked: Tracked) -> SavedSize:
+        """Return that of buffers which were all taken."""
+        size = cls(tracked.done)
+        size.save_id = tracked.save_id
+        return size
 
 
 @contextlib.contextmanager
@@ -121,6 +142,8 @@ class Tracked:
         Bytes.
     size : int
         Of all, 0 if it is not known.
+    save_id : int or None
+        Of the save that they are, where it has one.
     """
 
     def __init__(
@@ -131,6 +154,7 @@ class Tracked:
         self._finish = finish
         self.done = 0
         self.size: int = getattr(buffers, "size", 0)
+        self.save_id: int | None = getattr(buffers, "save_id", None)
 
     def __iter__(self) -> Iterator[memoryview]:
         self.done = 0

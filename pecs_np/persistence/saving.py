@@ -77,7 +77,8 @@ def save_snapshot(
         snapshot, path, durable=durable, backup=backup, retries=retries, progress=progress
     )
     name = os.fsdecode(path) if isinstance(path, str | bytes | os.PathLike) else str(path)
-    return SaveReport(size, time.perf_counter() - start, snapshot.entity_count, name)
+    save_id = getattr(size, "save_id", None)
+    return SaveReport(int(size), time.perf_counter() - start, snapshot.entity_count, name, save_id)
 
 
 def save_stream(
@@ -102,7 +103,8 @@ def _stream(
 ) -> SaveReport:
     with watching(progress, None, "saving") as watch:
         size = write_stream(plugin, snapshot, writer, watch)
-    return SaveReport(size, time.perf_counter() - start, snapshot.entity_count, None)
+    save_id = getattr(size, "save_id", None)
+    return SaveReport(int(size), time.perf_counter() - start, snapshot.entity_count, None, save_id)
 
 
 def check_plugin(plugin: Any) -> None:

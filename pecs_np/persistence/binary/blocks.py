@@ -198,12 +198,15 @@ class Expanded:
     ----------
     size : int
         Bytes of them all.
+    save_id : int or None
+        Where the save has one.
     """
 
-    __slots__ = ("_parts", "size")
+    __slots__ = ("_parts", "save_id", "size")
 
-    def __init__(self, parts: Sequence[Any]) -> None:
+    def __init__(self, parts: Sequence[Any], save_id: int | None = None) -> None:
         self._parts = parts
+        self.save_id = save_id
         self.size = sum(map(len, parts))
 
     def __iter__(self) -> Iterator[Any]:

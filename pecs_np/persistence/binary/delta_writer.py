@@ -16,9 +16,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from pecs_np.ecs.arrays import Array
-from pecs_np.ecs.changes import ChangeSet, ChangeTable
+from pecs_np.ecs.changes import ChangeSet, ChangeTable, joined_tables
 from pecs_np.ecs.components import ComponentType
-from pecs_np.ecs.difference import joined_tables
 from pecs_np.ecs.dtypes import Field, Layout
 from pecs_np.ecs.ids import STABLE_ID, IdColumn
 from pecs_np.ecs.registry import registered
@@ -27,7 +26,7 @@ from pecs_np.messages import shown
 from pecs_np.persistence.binary.blocks import Budget, Expanded
 from pecs_np.persistence.binary.columns import unmapped
 from pecs_np.persistence.binary.delta_rules import check_ids
-from pecs_np.persistence.binary.framing import DELTA, DESPAWNED, NOT_APPLICABLE, REMOVED, Frame
+from pecs_np.persistence.binary.framing import DELTA, DESPAWNED, NOT_APPLICABLE, REMOVED, Frame, save_id_in
 from pecs_np.persistence.binary.header import registry_of
 from pecs_np.persistence.binary.schema import TableSchema, types_json, write_schema
 from pecs_np.persistence.binary.section_writer import SectionWriter
@@ -37,9 +36,9 @@ __all__ = ["encode_delta"]
 
 
 def encode_delta(changes: ChangeSet, *, base_id: int = 0, packing: Packing | None = None) -> Expanded:
-    """Return *changes* as the buffers of a delta, to write one after the other; ``.size`` is their bytes.
+    """Return *changes* as the buffers of a delta, to write one after the other.
 
-    What undoes the changes is not written.
+    ``.size`` is their bytes, ``.save_id`` the id of the delta. What undoes the changes is not written.
 
     Parameters
     ----------
@@ -68,7 +67,7 @@ def encode_delta(changes: ChangeSet, *, base_id: int = 0, packing: Packing | Non
         )
     if type(base_id) is not int or not 0 <= base_id < 1 << 128:
         raise PersistenceError(f"expected the save id of the base, an integer of 128 bits, found {base_id!r}")
-    created, modified = joined_tables([*changes.created]), joined_tables([*changes.modified])
+    created, modified = joined_tables(changes.created), joined_tables(changes.modified)
     removed = {name: ids for name, ids in sorted(changes.removed.items()) if len(ids)}
     types = _types_of(changes, removed)
     for table in _tables(changes):
@@ -102,7 +101,8 @@ def encode_delta(changes: ChangeSet, *, base_id: int = 0, packing: Packing | Non
         sections=tuple([key for key, _ in sections.entries]),
         base_id=base_id.to_bytes(16, "little"),
     )
-    return Expanded(frame.filled([content for _, content in sections.entries]))
+    buffers = frame.filled([content for _, content in sections.entries])
+    return Expanded(buffers, save_id_in(buffers[0]))
 
 
 @functools.lru_cache(maxsize=64)

@@ -58,6 +58,7 @@ __all__ = [
     "Section",
     "aligned",
     "read_head",
+    "save_id_in",
 ]
 
 EXTENSION_MAGIC = b"PCOL"
@@ -278,6 +279,15 @@ def read_head(source: Source, header: Header, limits: Limits) -> Head:
     layout = b"".join([data[at : at + _ENTRY_CRC] + data[at + _ENTRY_CRC + 8 : at + 64] for at in entries])
     schema = bytes(data[schema_at:crc_at])
     return Head(flags, entity_count, registry, sections, layout, schema, save_id, base_id, size)
+
+
+def save_id_in(head: bytes | bytearray) -> int:
+    """Return the save id in the first part that `Frame.filled` returns."""
+    end = HEADER.size
+    for _ in range(int.from_bytes(head[HEADER.size - 4 : HEADER.size], "little")):
+        end += 24 + int.from_bytes(head[end + 16 : end + 20], "little")
+    at = aligned(end) + _SAVE_ID
+    return int.from_bytes(head[at : at + 16], "little")
 
 
 def aligned(offset: int) -> int:

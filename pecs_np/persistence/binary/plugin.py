@@ -10,7 +10,7 @@ from pecs_np.errors import PersistenceError
 from pecs_np.messages import shown
 from pecs_np.persistence.binary import column_reader, column_writer, record_reader, record_writer
 from pecs_np.persistence.binary.blocks import Budget, Expanded, joined
-from pecs_np.persistence.binary.framing import VERSION
+from pecs_np.persistence.binary.framing import VERSION, save_id_in
 from pecs_np.persistence.binary.header import MAGIC, VERSIONS, read_header
 from pecs_np.persistence.binary.sources import BytesSource, FileSource, Source, StreamSource
 from pecs_np.persistence.compression import CompressionType, Packing, usable_cores
@@ -139,7 +139,8 @@ class BinaryPlugin(PersistencePlugin):
     def _encode(self, snapshot: Snapshot, kept: int | None) -> Iterable[Any]:
         _check_snapshot(snapshot)
         if self.version == VERSION:
-            return Expanded(column_writer.encode(snapshot, self.packing, Budget(kept)))
+            parts = column_writer.encode(snapshot, self.packing, Budget(kept))
+            return Expanded(parts, save_id_in(parts[0]))
         return record_writer.encode(snapshot, self.checksum, Budget(kept))
 
     def decode(self, data: Any, name: str = "<bytes>") -> Snapshot:
