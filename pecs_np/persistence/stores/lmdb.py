@@ -157,7 +157,7 @@ class LmdbEntityPlugin(FileStore):
         CorruptedDataError
             With what was found first.
         PluginNotFoundError
-            If the package lmdb is older than 2.0, which cannot tell.
+            If the package lmdb is older than 3.0, which cannot tell.
         """
 
         def check(_: object, environment: Environment) -> None:
