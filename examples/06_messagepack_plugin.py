@@ -38,7 +38,7 @@ from pecs_np import (
     World,
     component,
 )
-from pecs_np.persistence.packed import pack, unpack
+from pecs_np.persistence import pack, unpack
 from pecs_np.testing import assert_worlds_equal
 
 try:

@@ -30,7 +30,7 @@ from pecs_np import (
     World,
     component,
 )
-from pecs_np.persistence.packed import pack, unpack
+from pecs_np.persistence import check_current, pack, unpack
 from pecs_np.testing import assert_worlds_equal
 
 try:
@@ -101,6 +101,7 @@ class PostgresPlugin(PersistencePlugin):
                 for done in _write(db, save, document, columns):
                     if callable(progress):
                         progress(done, total)
+                check_current(snapshot)  # not of a world that another thread has changed meanwhile
         except PersistenceIOError:
             if not retries:
                 raise

@@ -3,7 +3,9 @@
 from pecs_np.persistence.binary.header import FormatFlags
 from pecs_np.persistence.binary.plugin import BinaryPlugin
 from pecs_np.persistence.binary.save import Save, SaveTable
+from pecs_np.persistence.checksum import crc64
 from pecs_np.persistence.compression import CompressionType
+from pecs_np.persistence.consistency import check_current
 from pecs_np.persistence.drafts import WorldDraft
 from pecs_np.persistence.entity_plugins import EntityPersistencePlugin
 from pecs_np.persistence.filters import (
@@ -22,6 +24,7 @@ from pecs_np.persistence.log.salvage import SalvageReport
 from pecs_np.persistence.log.stream import LogStream
 from pecs_np.persistence.manager import PersistenceManager
 from pecs_np.persistence.migrations import Migration, MigrationChain, MigrationPlan
+from pecs_np.persistence.packed import pack, unpack
 from pecs_np.persistence.plugins import PersistencePlugin
 from pecs_np.persistence.reporting import SaveReport
 from pecs_np.persistence.resolving import resolve_types
@@ -64,5 +67,9 @@ __all__ = [
     "SqliteEntityPlugin",
     "WhitelistFilter",
     "WorldDraft",
+    "check_current",
+    "crc64",
+    "pack",
     "resolve_types",
+    "unpack",
 ]

@@ -130,9 +130,8 @@ class PersistencePlugin(ABC):
     ) -> int:
         """Save *snapshot*, which has no transient types, under *path*, and return how many bytes that took.
 
-        All of it is saved or nothing. The options are those of `World.save`. Where ``snapshot.outdated``
-        is true before what was written takes effect, the world has changed meanwhile, and nothing is to be
-        saved.
+        All of it is saved or nothing. The options are those of `World.save`. Before what was written takes
+        effect, ``pecs_np.persistence.check_current(snapshot)`` raises where the world has changed meanwhile.
         """
         first = [self.encode(snapshot)]
         total: int | None = getattr(first[0], "size", None)

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from pecs_np import InvalidFormatError, PersistenceIOError, PersistencePlugin, World
-from pecs_np.persistence.packed import pack, unpack
+from pecs_np.persistence import pack, unpack
 from pecs_np.testing import PluginContract
 
 

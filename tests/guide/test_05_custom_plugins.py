@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from pecs_np import PersistenceManager, PersistencePlugin, StableId, World, component
-from pecs_np.persistence.packed import pack, unpack
+from pecs_np.persistence import pack, unpack
 from pecs_np.testing import assert_worlds_equal
 
 
