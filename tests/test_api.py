@@ -116,6 +116,7 @@ FLOORS = [
         "persistence.log.framing",
         "persistence.log.reading",
         "persistence.log.writing",
+        "persistence.log.moments",
         "persistence.log.records",
         "persistence.log.base",
         "persistence.log.compaction",

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from pecs_np.errors import CorruptedDataError, PersistenceError
+from pecs_np.errors import CorruptedDataError
 from pecs_np.persistence import files
+from pecs_np.persistence.log.moments import gone
 from pecs_np.persistence.log.reading import LogFile, Record
 
-__all__ = ["follow", "gone"]
+__all__ = ["follow"]
 
 
 def reopened(path: str, since: int, sum_: int) -> LogFile:
@@ -38,14 +39,6 @@ def reopened(path: str, since: int, sum_: int) -> LogFile:
         file.close()
         raise
     return file
-
-
-def gone(since: int, start: int, name: str) -> PersistenceError:
-    """Return the error for records that were compacted away."""
-    return PersistenceError(
-        f"expected the records after number {since}, found a log that begins after number {start}: {name}",
-        suggestion="DeltaLog.restore gives the world from which it goes on",
-    )
 
 
 def follow(file: LogFile, path: str, *, pause: float, timeout: float | None) -> Iterator[Record]:

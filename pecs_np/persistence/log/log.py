@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Iterator
-from datetime import datetime
 from typing import Any, Literal, NoReturn, Self
 
-from pecs_np.ecs.applying import apply
+from pecs_np.ecs.applying import apply, concatenated_changes
 from pecs_np.ecs.changes import ChangeSet
 from pecs_np.ecs.world import World
 from pecs_np.errors import PersistenceError, PersistenceIOError
 from pecs_np.messages import shown
 from pecs_np.persistence.binary.plugin import BinaryPlugin
+from pecs_np.persistence.delta_plugins import DeltaPersistencePlugin
 from pecs_np.persistence.files import PathLike, checked_flag, reporting
 from pecs_np.persistence.limits import Limits
 from pecs_np.persistence.log.base import load_base, remove_bases
 from pecs_np.persistence.log.compaction import create, shorten
-from pecs_np.persistence.log.following import follow, gone
+from pecs_np.persistence.log.following import follow
+from pecs_np.persistence.log.moments import Moment, record_at
 from pecs_np.persistence.log.reading import LogFile
-from pecs_np.persistence.log.records import LoggedChanges, Moment, as_moment, changes_of, payload_of, told
+from pecs_np.persistence.log.records import LoggedChanges, changes_of, payload_of
 from pecs_np.persistence.log.salvage import SalvageReport, salvage
 from pecs_np.persistence.log.stream import send
 from pecs_np.persistence.log.writing import LogWriter, WriterLock
@@ -34,7 +36,7 @@ Durability = Literal["power", "process"]
 _LOOKS = 20
 
 
-class DeltaLog:
+class DeltaLog(DeltaPersistencePlugin):
     """A file to which changes are appended, and from which the world at any past moment is told.
 
     It begins with a save beside it, ``<path>.<number>.pecs``, and goes on with one record after the other;
@@ -171,20 +173,14 @@ class DeltaLog:
         start = self._file.start
         remove_bases(self.path, start.sequence if start.has_base else None)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def close(self) -> None:
         """Close the log; a second time does nothing."""
-        with self._mutex:
-            if self._writer is not None:
-                self._writer.close()
-            self._file.close()
+        with self._mutex, contextlib.ExitStack() as stack:
             if self._lock is not None:
-                self._lock.close()
+                stack.callback(self._lock.close)
+            stack.callback(self._file.close)
+            if self._writer is not None:
+                stack.callback(self._writer.close)
 
     def __repr__(self) -> str:
         end = self._file.end
@@ -229,7 +225,7 @@ class DeltaLog:
         with self._mutex:
             self._writing().flush()
 
-    def compact(self, world: World | None = None, *, until: Moment | datetime | None = None) -> None:
+    def compact(self, world: World | None = None, *, until: Moment | None = None) -> None:
         """Make the log begin with the state after one of its records, by default the last, and forget those before.
 
         However it is interrupted, the log is the old one or the new one. Both files are flushed to the disk,
@@ -247,21 +243,22 @@ class DeltaLog:
             writer.check()
             if world is not None and until is not None:
                 raise PersistenceError(f"expected a world, or until, found both: {shown(until)}")
-            sequence = self.sequence if until is None else self._at(until, "until")
+            sequence = self.sequence if until is None else record_at(self._file, until, "until")
             if sequence == self.start:
                 return
             snapshot = persistent(self._world(sequence) if world is None else world)
             try:
                 shorten(self.path, self._file, sequence, snapshot, self._plugin)
             finally:
-                if not self._file.is_at(self.path):
-                    self._reopen()
+                # Where it failed, nobody knows which of the two is there.
+                self._reopen()
             self._tidy()
 
     def _reopen(self) -> None:
-        """Go on with the log that has taken the place of this one."""
+        """Go on with the log that is at the path now; where that fails, this one is closed."""
         if self._writer is not None:
             self._writer.close()
+        self._file.close()
         self._file = self._opened()
         self._writer = LogWriter(self.path, self._file, durable=self._durability == "power")
 
@@ -275,9 +272,7 @@ class DeltaLog:
 
     # Reading
 
-    def replay(
-        self, since: Moment | datetime | None = None, until: Moment | datetime | None = None
-    ) -> Iterator[LoggedChanges]:
+    def replay(self, since: Moment | None = None, until: Moment | None = None) -> Iterator[LoggedChanges]:
         """Give the changes after *since* up to and with *until*, in order.
 
         Parameters
@@ -294,17 +289,19 @@ class DeltaLog:
         with self._mutex:
             self._refresh()
             file = self._file
-            first = file.start.sequence if since is None else self._at(since, "since")
-            last = file.end.sequence if until is None else self._at(until, "until")
+            first = file.start.sequence if since is None else record_at(file, since, "since")
+            last = file.end.sequence if until is None else record_at(self._file, until, "until")
         return changes_of(file.records(first, max(first, last)), self._plugin.limits)
 
-    def world(self, until: Moment | datetime | None = None) -> World:
+    def world(self, until: Moment | None = None) -> World:
         """Return the world as it was after a record, or at a time, by default after the last one; see `replay`."""
         with self._mutex:
             for look in range(_LOOKS):
                 self._refresh()
                 try:
-                    return self._world(self.sequence if until is None else self._at(until, "until"))
+                    return self._world(
+                        self.sequence if until is None else record_at(self._file, until, "until")
+                    )
                 except PersistenceIOError:
                     # Compacted meanwhile, so that the save has gone.
                     if self._writer is not None or look == _LOOKS - 1 or self._file.is_at(self.path):
@@ -343,7 +340,7 @@ class DeltaLog:
         with self._mutex:
             if since is not None:
                 self._refresh()
-            at = self.sequence if since is None else self._at(since, "since")
+            at = self.sequence if since is None else record_at(self._file, since, "since")
             file = self._file.again(at)
         records = follow(file, self.path, pause=pause, timeout=timeout)
         return changes_of(records, self._plugin.limits)
@@ -375,7 +372,7 @@ class DeltaLog:
         with self._mutex:
             self._refresh()
             if since is not None:
-                since = self._at(since, "since")
+                since = record_at(self._file, since, "since")
             return send(self._file, self.path, writer, since)
 
     def _refresh(self) -> None:
@@ -391,32 +388,27 @@ class DeltaLog:
             self._file.close()
             self._file = self._opened()
 
-    def _at(self, value: Any, name: str) -> int:
-        """Return the number of the record of a moment, which the log tells of."""
-        file = self._file
-        moment = as_moment(value, name)
-        if isinstance(moment, float):
-            if moment < file.start.time:
-                raise PersistenceError(
-                    f"expected a time from {told(file.start.time)} for {name}, found {told(moment)} in {file.name}"
-                )
-            return file.before(moment)
-        if moment < file.start.sequence:
-            raise gone(moment, file.start.sequence, file.name)
-        if moment > file.end.sequence:
-            raise PersistenceError(
-                f"expected a record up to {file.end.sequence} for {name}, found {moment} in {file.name}"
-            )
-        return moment
-
     # As a plugin for changes
+
+    def save_changes(self, changes: ChangeSet) -> None:
+        """Append changes, if there are any; see `append`."""
+        if changes or not isinstance(changes, ChangeSet):
+            self.append(changes)
+
+    def load_changes(self, since: float = 0.0) -> ChangeSet:
+        """Return the changes after a time as one; see `replay`."""
+        return concatenated_changes(self.replay(float(since)))
+
+    def current_timestamp(self) -> float:
+        """Return the time of the last record, seconds since 1970."""
+        with self._mutex:
+            self._refresh()
+            return self._file.end.time
 
     # The whole of it
 
     @classmethod
-    def restore(
-        cls, path: PathLike, until: Moment | datetime | None = None, *, limits: Limits | None = None
-    ) -> World:
+    def restore(cls, path: PathLike, until: Moment | None = None, *, limits: Limits | None = None) -> World:
         """Return the world that the log at *path* tells of, as it was at the end, or at a past moment; see `replay`."""
         with cls.open(path, readonly=True, limits=limits) as log:
             return log.world(until)

@@ -5,13 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
-
 from pecs_np.ecs.changes import ChangeSet
-from pecs_np.errors import PersistenceError, WorldError
+from pecs_np.errors import WorldError
 from pecs_np.messages import shown
 from pecs_np.persistence.binary.delta_reader import decode_delta
 from pecs_np.persistence.binary.delta_writer import encode_delta
@@ -20,10 +17,7 @@ from pecs_np.persistence.limits import Limits, within_memory
 from pecs_np.persistence.log.framing import DELTA, NOTHING, SKIPPABLE
 from pecs_np.persistence.log.reading import Record
 
-__all__ = ["LoggedChanges", "Moment", "as_moment", "changes_of", "payload_of"]
-
-# A sequence number, or a time in seconds since 1970.
-Moment = int | float
+__all__ = ["LoggedChanges", "changes_of", "payload_of"]
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -75,29 +69,3 @@ def changes_of(records: Iterator[Record], limits: Limits) -> Iterator[LoggedChan
         members: dict[str, Any] = {name: getattr(changes, name) for name in _MEMBERS}
         members["timestamp"] = head.time
         yield LoggedChanges(**members, sequence=head.sequence)
-
-
-def as_moment(value: Any, name: str) -> Moment:
-    """Return a sequence number as an int, a time, which may be a datetime, as a float.
-
-    Raises
-    ------
-    PersistenceError
-        If it is neither.
-    """
-    if isinstance(value, int | np.integer) and not isinstance(value, bool):
-        return int(value)
-    if isinstance(value, datetime):
-        return value.timestamp()
-    if isinstance(value, float | np.floating) and math.isfinite(value):
-        return float(value)
-    raise PersistenceError(
-        f"expected a sequence number, or a time as a float or a datetime, for {name}, found {shown(value)}"
-    )
-
-
-def told(moment: Moment) -> str:
-    """Return what messages call a moment."""
-    if isinstance(moment, int):
-        return f"record {moment}"
-    return datetime.fromtimestamp(moment, UTC).isoformat()

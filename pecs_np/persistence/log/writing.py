@@ -32,8 +32,9 @@ class WriterLock:
         If another one holds it.
     """
 
+    _descriptor = -1
+
     def __init__(self, path: str) -> None:
-        self._descriptor = -1
         name = f"{path}.lock"
         with reporting("locking", name):
             self._descriptor = files.system.open(name, os.O_RDWR | os.O_CREAT | _FLAGS, 0o666)
@@ -52,6 +53,9 @@ class WriterLock:
             except BaseException:
                 self.close()
                 raise
+
+    def __del__(self) -> None:
+        self.close()
 
     def close(self) -> None:
         """Let go of the lock; a second time does nothing."""
@@ -72,6 +76,8 @@ class LogWriter:
     durable : bool
         Whether to flush each record to the disk.
     """
+
+    _descriptor = -1
 
     def __init__(self, path: str, file: LogFile, *, durable: bool) -> None:
         self._path = path
@@ -155,10 +161,12 @@ class LogWriter:
             files.system.truncate(self._descriptor, offset)
             self._broken = before
 
+    def __del__(self) -> None:
+        self.close()
+
     def close(self) -> None:
-        """Close the log; a second time does nothing."""
+        """Close the log for writing; a second time does nothing."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             with contextlib.suppress(OSError):
                 files.system.close(descriptor)
-        self.file.close()
