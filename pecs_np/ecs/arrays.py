@@ -16,6 +16,7 @@ __all__ = [
     "BYTE",
     "Array",
     "as_bytes",
+    "as_mask",
     "copy_rows",
     "put_rows",
     "read_only",
@@ -37,6 +38,15 @@ def as_bytes(array: Array) -> NDArray[np.uint8]:
     if array.itemsize == 0 or array.size == 0:
         return np.empty(0, BYTE)
     return array.reshape(-1).view(BYTE)
+
+
+def as_mask(answer: Any, rows: int) -> Array | None:
+    """Return *answer* as an array of bools of shape () or (rows,), or None where it is no such thing."""
+    try:
+        mask = np.asarray(answer)
+    except (ValueError, TypeError):  # lists of several lengths
+        return None
+    return mask if mask.dtype == bool and mask.shape in ((), (rows,)) else None
 
 
 def copy_rows(target: Array, source: Array) -> None:

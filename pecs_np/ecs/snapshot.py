@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pecs_np.ecs.arrays import Array
+from pecs_np.ecs.arrays import Array, as_mask
 from pecs_np.ecs.components import ComponentType, component_type
 from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn
 from pecs_np.ecs.values import private_copy
@@ -68,7 +68,10 @@ class SnapshotTable:
 
     def take(self, rows: Any) -> SnapshotTable:
         """Return the given *rows*, as indices or as a mask of shape (rows,), as a table of its own."""
-        rows = np.asarray(rows)
+        try:
+            rows = np.asarray(rows)
+        except (ValueError, TypeError):
+            raise WorldError(f"expected a mask or row numbers, found {shown(rows)}") from None
         mask = rows.dtype == bool
         if rows.ndim != 1 or (
             rows.shape != (self.rows,) if mask else rows.size and rows.dtype.kind not in "iu"
@@ -95,7 +98,7 @@ class SnapshotTable:
 
     def keep(self, types: Any) -> SnapshotTable:
         """Return the table with only these types, given as classes or names, one or several."""
-        if isinstance(types, str | type):
+        if isinstance(types, str | type) or not isinstance(types, Iterable):
             types = (types,)
         kept = {t if isinstance(t, str) else component_type(t).name for t in types}
         return replace(
@@ -285,8 +288,8 @@ def _kept(table: SnapshotTable, answer: Any) -> list[SnapshotTable]:
         return [answer]
     if isinstance(answer, list | tuple) and all(isinstance(part, SnapshotTable) for part in answer):
         return list(answer)
-    mask = np.asarray(answer)
-    if mask.dtype != bool or mask.shape not in ((), (table.rows,)):
+    mask = as_mask(answer, table.rows)
+    if mask is None:
         raise WorldError(
             f"expected a SnapshotTable, a mask of {table.rows} bools or None from the filter, found {shown(answer)}"
         )

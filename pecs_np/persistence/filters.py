@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import repeat
 from typing import Any, Literal
 
 import numpy as np
 
-from pecs_np.ecs.arrays import Array
+from pecs_np.ecs.arrays import Array, as_mask
 from pecs_np.ecs.components import Component, ComponentType, component_type
 from pecs_np.ecs.entities import EntityId, StableId
 from pecs_np.ecs.ids import as_int
@@ -100,8 +101,15 @@ class PersistenceFilter:
         """Return which entities of *table* are kept: a bool for all, or a mask of shape (rows,)."""
         if type(self).keeps_entity is PersistenceFilter.keeps_entity:
             return True
-        rows = (bool(self.keeps_entity(EntityRow(table, row))) for row in range(table.rows))
-        return np.fromiter(rows, bool, table.rows)
+        return np.fromiter(map(self._keeps_row, repeat(table), range(table.rows)), bool, table.rows)
+
+    def _keeps_row(self, table: SnapshotTable, row: int) -> bool:
+        answer = self.keeps_entity(EntityRow(table, row))
+        if not isinstance(answer, bool | np.bool_):
+            raise ComponentValueError(
+                f"expected True or False from keeps_entity of {type(self).__name__}, found {shown(answer)}"
+            )
+        return bool(answer)
 
     def component_mask(self, table: SnapshotTable, type_: ComponentType) -> Mask:  # noqa: ARG002 - for subclasses
         """Return which components of *type_* in *table* are kept: a bool for all, or a mask of shape (rows,)."""
@@ -143,8 +151,8 @@ class PersistenceFilter:
         """Return a mask that is neither all true nor all false, else the bool it comes to."""
         if type(answer) is bool:
             return answer
-        mask = np.asarray(answer)
-        if mask.dtype != bool or mask.shape not in ((), (table.rows,)):
+        mask = as_mask(answer, table.rows)
+        if mask is None:
             raise ComponentValueError(
                 f"expected a bool or a mask of {table.rows} bools from {what} of {type(self).__name__}, found {shown(answer)}",
                 suggestion="calculate with whole columns: return table.get(Age).years < 10",
@@ -225,8 +233,8 @@ class NoTransientFilter(PersistenceFilter):
             return not type_.transient
         column = table.columns[type_.name]
         answer = type_.cls.is_persistent(type_.cls._wrap(column))  # type: ignore[attr-defined]
-        mask = np.asarray(answer)
-        if mask.dtype != bool or mask.shape not in ((), column.shape):
+        mask = as_mask(answer, len(column))
+        if mask is None:
             raise ComponentValueError(
                 f"expected a mask of {len(column)} bools from {type_.name}.is_persistent, found {shown(answer)}",
                 suggestion="calculate with the fields as columns: return self.age < 10",
@@ -238,12 +246,14 @@ class CompositeFilter(PersistenceFilter):
     """Several filters as one: what `all` of them keep, or what `any` of them keeps. Also ``a & b``, ``a | b``."""
 
     def __init__(self, filters: Iterable[PersistenceFilter], mode: Literal["all", "any"] = "all") -> None:
+        if not isinstance(filters, Iterable):
+            raise PersistenceError(f"expected filters, found {shown(filters)}")
         self.filters = tuple(filters)
         self.mode = mode
         for filter_ in self.filters:
             if not isinstance(filter_, PersistenceFilter):
                 raise PersistenceError(f"expected filters, found {shown(filter_)}")
-        if mode not in ("all", "any"):
+        if not isinstance(mode, str) or mode not in ("all", "any"):
             raise PersistenceError(f"expected mode 'all' or 'any', found {shown(mode)}")
 
     @classmethod
@@ -319,12 +329,10 @@ def _names(types: Iterable[Any]) -> frozenset[str]:
     """Return the names of classes and names, also where they come as one collection."""
     found: set[str] = set()
     for type_ in types:
-        if isinstance(type_, str) or (isinstance(type_, type) and issubclass(type_, Component)):
-            found.add(_name(type_))
-        elif isinstance(type_, Iterable):
+        if isinstance(type_, Iterable) and not isinstance(type_, str | type | Component | np.ndarray):
             found |= _names(type_)
         else:
-            found.add(component_type(type_).name)
+            found.add(_name(type_))
     return frozenset(found)
 
 

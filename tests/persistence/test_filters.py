@@ -10,12 +10,14 @@ import pytest
 from pecs_np import (
     BinaryPlugin,
     BlacklistFilter,
+    ComponentDefinitionError,
     ComponentValueError,
     CompositeFilter,
     EntityRef,
     JsonPlugin,
     NoTransientFilter,
     PecsError,
+    PersistenceError,
     PersistenceFilter,
     WhitelistFilter,
     World,
@@ -411,3 +413,56 @@ def test_a_filter_of_nothing_is_the_world_itself(people):
             CompositeFilter([bad])
     with pytest.raises(PecsError, match="'all' or 'any'"):
         CompositeFilter([Adults()], "some")
+
+
+class SiftedAnswer(PersistenceFilter):
+    def __init__(self, answer):
+        self.answer = answer
+
+    def keeps_entity(self, entity):
+        return self.answer
+
+
+@pytest.mark.parametrize("answer", [None, 1, 0, "yes", [], np.array([True, False])])
+def test_an_answer_for_one_entity_is_a_bool(people, answer):
+    with pytest.raises(ComponentValueError, match="expected True or False from keeps_entity of SiftedAnswer"):
+        people.to_bytes(filter=SiftedAnswer(answer))
+
+
+def test_numpys_bool_is_one_too(people):
+    assert World.from_bytes(people.to_bytes(filter=SiftedAnswer(np.True_))).entity_count == len(people)
+    assert World.from_bytes(people.to_bytes(filter=SiftedAnswer(np.False_))).entity_count == 0
+
+
+def test_lists_of_several_lengths_are_no_mask(people):
+    class Ragged(PersistenceFilter):
+        def entity_mask(self, table):
+            return [[True, False], [True]]
+
+    with pytest.raises(ComponentValueError, match="from entity_mask of Ragged"):
+        people.to_bytes(filter=Ragged())
+    with pytest.raises(PecsError, match="from the filter"):
+        people.to_bytes(filter=lambda table: [[True, False], [True]])
+    with pytest.raises(PecsError, match="expected a mask or row numbers"):
+        people.snapshot().tables[0].take([[0, 1], [2]])
+    with pytest.raises(PecsError, match="expected a component, found None"):
+        people.snapshot().tables[0].keep(None)
+
+
+@pytest.mark.parametrize("wrong", [None, 5, np.array(["a"]), object()])
+def test_what_is_no_type_is_refused_by_lists_of_types(wrong):
+    for make in (WhitelistFilter, BlacklistFilter):
+        with pytest.raises(ComponentDefinitionError, match="expected a component"):
+            make(wrong)
+    with pytest.raises(PersistenceError, match="expected filters"):
+        CompositeFilter(wrong)
+
+
+def test_a_value_stands_for_its_type(people):
+    assert WhitelistFilter(SiftedName("a")).allowed_types == {"SiftedName"}
+
+
+@pytest.mark.parametrize("mode", [None, "some", np.array(["all", "any"]), ["all"]])
+def test_what_is_no_mode_of_a_composite_is_refused(mode):
+    with pytest.raises(PersistenceError, match="expected mode 'all' or 'any'"):
+        CompositeFilter([], mode)
