@@ -8,7 +8,7 @@ import reprlib
 import sys
 import warnings
 
-__all__ = ["shown", "warn"]
+__all__ = ["is_one_of", "shown", "warn"]
 
 _INSIDE = os.path.dirname(__file__) + os.sep, contextlib.__file__
 
@@ -26,6 +26,11 @@ def shown(value: object) -> str:
     '[0, 1, 2, 3, 4, 5, ...]'
     """
     return _BRIEFLY.repr(value)[:120]
+
+
+def is_one_of(value: object, *words: str) -> bool:
+    """Tell whether *value*, which may be anything, is one of *words*."""
+    return isinstance(value, str) and value in words
 
 
 def warn(message: str) -> None:

@@ -22,7 +22,7 @@ from pecs_np.ecs.snapshot import Snapshot, SnapshotTable
 from pecs_np.ecs.values import private_copy
 from pecs_np.ecs.world import World
 from pecs_np.errors import DuplicateEntityError, EntityNotFoundError, WorldError
-from pecs_np.messages import shown
+from pecs_np.messages import is_one_of, shown
 
 __all__ = ["Conflict", "apply", "apply_to_snapshot", "concatenated_changes"]
 
@@ -47,7 +47,7 @@ def apply(world: World, changes: ChangeSet, *, conflict: Conflict = "error") -> 
     DuplicateEntityError, EntityNotFoundError, WorldError
         If there is a conflict and *conflict* is "error".
     """
-    if conflict not in ("error", "theirs", "ours"):
+    if not is_one_of(conflict, "error", "theirs", "ours"):
         raise WorldError(f"expected conflict 'error', 'theirs' or 'ours', found {shown(conflict)}")
     if not isinstance(changes, ChangeSet):
         raise WorldError(f"expected a ChangeSet, found {shown(changes)}", suggestion="call tracker.changes()")

@@ -126,8 +126,8 @@ def as_stable_ids(values: Any) -> Array:
         return values
     if isinstance(values, np.ndarray) and values.dtype.kind not in "iuO":
         raise WorldError(f"expected stable ids, found an array of {values.dtype}")
-    if not isinstance(values, list | tuple | np.ndarray) or np.ndim(values) != 1:
-        raise WorldError(f"expected an array or a list of stable ids, found {values!r:.80}")
+    if not isinstance(values, list | tuple) and not (isinstance(values, np.ndarray) and values.ndim == 1):
+        raise WorldError(f"expected an array or a list of stable ids, found {shown(values)}")
     ids = np.empty(len(values), STABLE_ID)
     ids[:] = [as_record(StableId(value)) for value in values]
     return ids

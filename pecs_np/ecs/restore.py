@@ -17,6 +17,7 @@ from pecs_np.ecs.references import EntityMap, remap
 from pecs_np.ecs.snapshot import Snapshot, SnapshotTable
 from pecs_np.ecs.values import private_copy
 from pecs_np.errors import ComponentDefinitionError, DuplicateEntityError, WorldError
+from pecs_np.messages import is_one_of, shown
 
 if TYPE_CHECKING:
     from pecs_np.ecs.storage import Storage
@@ -29,8 +30,8 @@ Mode = Literal["exact", "merge", "overwrite"]
 
 def restore(world: World, snapshot: Snapshot, mode: Mode) -> list[IdColumn]:
     """Bring *snapshot* into *world* and return the entities of each table; see ``World.restore``."""
-    if mode not in ("exact", "merge", "overwrite"):
-        raise WorldError(f"expected mode 'exact', 'merge' or 'overwrite', found {mode!r}")
+    if not is_one_of(mode, "exact", "merge", "overwrite"):
+        raise WorldError(f"expected mode 'exact', 'merge' or 'overwrite', found {shown(mode)}")
     if not isinstance(snapshot, Snapshot):
         raise WorldError(f"expected a Snapshot, found {snapshot!r:.80}", suggestion="call world.snapshot()")
     storage = world._storage

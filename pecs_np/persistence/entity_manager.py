@@ -95,7 +95,7 @@ class EntityManager:
 
     def save_entity_with(self, world: World, entity: Any, name: str) -> None:
         """Save a living entity, or each of an array of them, in the store *name*."""
-        if np.ndim(entity):
+        if isinstance(entity, list | tuple) or np.ndim(entity):
             self.entity_plugin(name).save_entities(world, entity)
         else:
             self.entity_plugin(name).save_entity(world, entity)

@@ -15,7 +15,7 @@ from pecs_np.ecs.ids import ENTITY_ID, as_int
 from pecs_np.ecs.storage import as_entity_ids
 from pecs_np.ecs.world import World
 from pecs_np.errors import EntityNotFoundError, PersistenceError
-from pecs_np.messages import shown
+from pecs_np.messages import is_one_of, shown
 
 __all__ = ["EntityPersistencePlugin", "Missing"]
 
@@ -146,5 +146,5 @@ class EntityPersistencePlugin(ABC):
 
 def check_missing(missing: Any) -> None:
     """Raise unless *missing* is one of the words for it."""
-    if missing not in ("error", "skip"):
+    if not is_one_of(missing, "error", "skip"):
         raise PersistenceError(f"expected missing 'error' or 'skip', found {shown(missing)}")

@@ -19,7 +19,7 @@ from pecs_np.ecs.entities import EntityId, StableId
 from pecs_np.ecs.ids import as_int
 from pecs_np.ecs.snapshot import Snapshot, SnapshotTable, TableFilter
 from pecs_np.errors import ComponentValueError, PersistenceError
-from pecs_np.messages import shown
+from pecs_np.messages import is_one_of, shown
 
 __all__ = [
     "BlacklistFilter",
@@ -253,7 +253,7 @@ class CompositeFilter(PersistenceFilter):
         for filter_ in self.filters:
             if not isinstance(filter_, PersistenceFilter):
                 raise PersistenceError(f"expected filters, found {shown(filter_)}")
-        if not isinstance(mode, str) or mode not in ("all", "any"):
+        if not is_one_of(mode, "all", "any"):
             raise PersistenceError(f"expected mode 'all' or 'any', found {shown(mode)}")
 
     @classmethod

@@ -126,7 +126,7 @@ class PersistenceManager(EntityManager, DeltaManager):
 
     def has_plugin(self, name: str) -> bool:
         """Tell whether there is a format of that name."""
-        return name in self._plugins or name in installed()
+        return isinstance(name, str) and (name in self._plugins or name in installed())
 
     def list_plugins(self) -> list[str]:
         """Return the names of all formats, those that packages add last."""

@@ -18,7 +18,13 @@ from pecs_np.ecs.snapshot import Snapshot, SnapshotTable
 from pecs_np.errors import ComponentVersionError, MigrationError, UnsupportedVersionError
 from pecs_np.messages import shown
 from pecs_np.persistence.drafts import WorldDraft, migrate_column
-from pecs_np.persistence.resolving import Unknown, is_current, is_defined_so, with_known_types
+from pecs_np.persistence.resolving import (
+    Unknown,
+    check_unknown,
+    is_current,
+    is_defined_so,
+    with_known_types,
+)
 
 __all__ = ["Migration", "MigrationChain", "MigrationPlan", "brought_up_to_date"]
 
@@ -105,6 +111,10 @@ class MigrationChain:
 
     def __init__(self, migrations: Iterable[Migration] = ()) -> None:
         self._steps: list[Migration] = []
+        if not isinstance(migrations, Iterable):
+            raise MigrationError(
+                f"expected migrations, found {shown(migrations)}", suggestion="pass a list of them"
+            )
         for migration in migrations:
             self.add(migration)
 
@@ -259,6 +269,7 @@ def brought_up_to_date(
     ComponentDefinitionError
         If *unknown* is "refuse" and there are some.
     """
+    check_unknown(unknown)
     if migrations is not None:
         chain = migrations if isinstance(migrations, MigrationChain) else MigrationChain(migrations)
         snapshot = chain.apply(snapshot, name)

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 from pecs_np.ecs.components import ComponentType
 from pecs_np.ecs.registry import registered, registry_version
 from pecs_np.ecs.snapshot import Snapshot, SnapshotTable
 from pecs_np.errors import ComponentDefinitionError, ComponentVersionError, PersistenceError
-from pecs_np.messages import shown, warn
+from pecs_np.messages import is_one_of, shown, warn
 
-__all__ = ["Unknown", "is_current", "is_defined_so", "mark_current", "resolve_types", "with_known_types"]
+__all__ = [
+    "Unknown",
+    "check_unknown",
+    "is_current",
+    "is_defined_so",
+    "mark_current",
+    "resolve_types",
+    "with_known_types",
+]
 
 Unknown = Literal["keep", "refuse", "drop"]
 
@@ -65,6 +73,12 @@ def is_current(snapshot: Snapshot) -> bool:
     return bool(snapshot.cache.get("current") == registry_version())
 
 
+def check_unknown(unknown: Any) -> None:
+    """Raise unless *unknown* is one of the words for what becomes of components that are not defined."""
+    if not is_one_of(unknown, "keep", "refuse", "drop"):
+        raise PersistenceError(f"expected 'keep', 'refuse' or 'drop' for unknown, found {shown(unknown)}")
+
+
 def with_known_types(snapshot: Snapshot, unknown: Unknown, name: str) -> Snapshot:
     """Return *snapshot*, which messages call *name*, without component types that this process does not define.
 
@@ -73,8 +87,7 @@ def with_known_types(snapshot: Snapshot, unknown: Unknown, name: str) -> Snapsho
     ComponentDefinitionError
         If *unknown* is "refuse" and there are some.
     """
-    if unknown not in ("keep", "refuse", "drop"):
-        raise PersistenceError(f"expected 'keep', 'refuse' or 'drop' for unknown, found {shown(unknown)}")
+    check_unknown(unknown)
     strange = [type_.name for type_ in snapshot.types if registered(type_.name) is None]
     if not strange or unknown == "keep":
         return snapshot

@@ -11,11 +11,14 @@ from pecs_np import (
     ComponentVersionError,
     CorruptedDataError,
     JsonPlugin,
+    KeyValueEntityPlugin,
     MigrationError,
     PersistenceError,
+    PersistenceManager,
     PersistencePlugin,
     WhitelistFilter,
     World,
+    WorldError,
 )
 from pecs_np.persistence.loading import load_snapshot, prepared
 from pecs_np.testing import assert_worlds_equal
@@ -116,3 +119,28 @@ def test_readers_and_paths_give_the_same(backed_up):
         assert_worlds_equal(World.from_snapshot(snapshot), new)
     with pytest.raises(CorruptedDataError):
         load_snapshot(path, Fails(CorruptedDataError("damaged")))
+
+
+@pytest.mark.parametrize("wrong", [None, 5, "never", ["keep"], np.array(["keep", "drop"]), np.array([1, 2])])
+def test_an_option_that_is_none_of_its_words_is_refused(tmp_path, wrong):
+    World().save(tmp_path / "a")
+    with pytest.raises(PersistenceError, match="expected 'keep', 'refuse' or 'drop' for unknown"):
+        World.load(tmp_path / "a", unknown=wrong)
+    with pytest.raises(PersistenceError, match="expected 'keep', 'refuse' or 'drop' for unknown"):
+        KeyValueEntityPlugin(unknown=wrong)
+    with pytest.raises(PersistenceError, match="expected missing 'error' or 'skip'"):
+        KeyValueEntityPlugin().load_entities(World(), [], missing=wrong)
+    with pytest.raises(WorldError, match="expected mode 'exact', 'merge' or 'overwrite'"):
+        World().restore(tmp_path / "a", mode=wrong)
+
+
+@pytest.mark.parametrize("wrong", [5, True, object(), len])
+def test_what_is_no_list_of_migrations_is_refused(tmp_path, wrong):
+    World().save(tmp_path / "a")
+    for call in (
+        lambda: World.load(tmp_path / "a", migrations=wrong),
+        lambda: World.load_with_migrations(tmp_path / "a", wrong),
+        lambda: PersistenceManager(migrations=wrong),
+    ):
+        with pytest.raises(MigrationError, match="expected migrations"):
+            call()

@@ -319,3 +319,8 @@ def test_a_program_that_ends_still_finishes_its_saves(tmp_path):
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.pecs")], check=True)
     assert len(World.load(tmp_path / "a.pecs")) == 300_000
+
+
+@pytest.mark.parametrize("name", [None, 5, [], {}, b"json"])
+def test_what_is_no_name_is_that_of_no_format(name):
+    assert not PersistenceManager().has_plugin(name)

@@ -31,7 +31,7 @@ from pecs_np.persistence.entity_plugins import EntityPersistencePlugin, Missing,
 from pecs_np.persistence.filters import PersistenceFilter, filtered, without_transient
 from pecs_np.persistence.limits import Limits
 from pecs_np.persistence.migrations import brought_up_to_date
-from pecs_np.persistence.resolving import Unknown
+from pecs_np.persistence.resolving import Unknown, check_unknown
 from pecs_np.persistence.stores.records import (
     RecordLayout,
     Records,
@@ -72,8 +72,7 @@ class EntityStore(EntityPersistencePlugin):
         unknown: Unknown = "keep",
         limits: Limits | None = None,
     ) -> None:
-        if unknown not in ("keep", "refuse", "drop"):
-            raise PersistenceError(f"expected 'keep', 'refuse' or 'drop' for unknown, found {shown(unknown)}")
+        check_unknown(unknown)
         self.filter = filter
         self.unknown = unknown
         self.limits = Limits() if limits is None else limits

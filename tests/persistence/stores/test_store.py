@@ -413,3 +413,18 @@ def test_saves_beside_a_thread_that_adds_and_removes_hold_no_value_under_another
     finally:
         stop.set()
         thread.join()
+
+
+@pytest.mark.parametrize("wrong", [[[1, 2], [3]], [StoredGold(1)], [[1]], np.array([[1]]), {1}, object()])
+def test_what_are_no_ids_is_refused(wrong):
+    world, manager = World(), PersistenceManager()
+    manager.register_entity_plugin("memory", KeyValueEntityPlugin())
+    world.spawn()
+    for call in (
+        lambda: manager.load_entities(world, wrong),
+        lambda: manager.delete_entities(wrong),
+        lambda: manager.save_entities(world, wrong),
+        lambda: manager.save_entity_with(world, wrong, "memory"),
+    ):
+        with pytest.raises(PecsError):
+            call()
