@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pecs_np.ecs import world as ecs
+from pecs_np.ecs.applying import Conflict, apply
+from pecs_np.ecs.changes import ChangeSet
 from pecs_np.ecs.restore import Mode, fill
 from pecs_np.ecs.snapshot import Snapshot, TableFilter
 from pecs_np.errors import PersistenceError
@@ -17,6 +19,7 @@ from pecs_np.messages import shown
 from pecs_np.persistence.binary.blocks import joined
 from pecs_np.persistence.binary.column_writer import encode
 from pecs_np.persistence.consistency import check_current
+from pecs_np.persistence.deltas import Since, as_paths, load_with_deltas, save_changes
 from pecs_np.persistence.files import PathLike
 from pecs_np.persistence.filters import PersistenceFilter, filtered, without_transient
 from pecs_np.persistence.formats import BINARY, JSON, AnyFormat, for_path
@@ -157,6 +160,92 @@ class World(ecs.World):  # noqa: D101 - it has the docstring of its base
         """
         return save_stream(self, writer, BINARY, filter=filter, progress=progress)
 
+    def save_delta(
+        self,
+        path: PathLike,
+        since: Since,
+        *,
+        filter: PersistenceFilter | TableFilter | None = None,  # noqa: A002 - the word for it
+        compression: str | None = None,
+        level: int | None = None,
+        **options: Unpack[WriteOptions],
+    ) -> SaveReport:
+        """Save what changed since a save, or since the delta after it, to a file that `load` takes with that save.
+
+        Parameters
+        ----------
+        path : path
+        since : path, list of paths, Save, ChangeTracker or DeltaBase
+            The save that the delta applies to; or ``[save, delta, …]``, of which it applies to the last.
+            They are read and compared. A tracker that knows the id of its save, and a `DeltaBase`, have
+            that state in memory; the tracker then goes on from here.
+        filter : PersistenceFilter, optional
+            What to save, the same as for the save.
+        compression, level
+            As for `BinaryPlugin`.
+        **options
+            As for `save`.
+
+        Returns
+        -------
+        SaveReport
+            With the ``save_id`` of the delta; its entities are those created, modified and despawned.
+
+        Raises
+        ------
+        PersistenceError
+            If *since* has no id, or its files do not belong together.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from pecs_np import ChangeTracker
+        >>> world = World(seed=1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     base, first, second = (Path(folder, name) for name in ("base.pecs", "1.pecs", "2.pecs"))
+        ...     tracker = ChangeTracker(world, base_id=world.save(base).save_id)
+        ...     ids = world.spawn_batch(count=3)
+        ...     report = world.save_delta(first, since=tracker)
+        ...     world.despawn(ids[0])
+        ...     report = world.save_delta(second, since=tracker)
+        ...     len(World.load(base, deltas=[first])), len(World.load(base, deltas=[first, second]))
+        (3, 2)
+        """
+        return save_changes(self, path, since, filter=filter, compression=compression, level=level, **options)
+
+    def apply(self, changes: ChangeSet, *, conflict: Conflict = "error") -> None:
+        """Bring *changes*, of another world or of another time, into this one; all is checked first.
+
+        A conflict is an entity to be created that is there, or one to be changed or despawned that is
+        not, or, where the values from before are known, a component that has another value than before.
+
+        Parameters
+        ----------
+        changes : ChangeSet
+        conflict : {"error", "theirs", "ours"}
+            Whether a conflict is an error, or the changes win, or what the world has stays.
+
+        Raises
+        ------
+        DuplicateEntityError, EntityNotFoundError, WorldError
+            If there is a conflict and *conflict* is "error"; the world is as before.
+
+        Examples
+        --------
+        >>> from pecs_np import ChangeTracker
+        >>> world, other = World(seed=1), World()
+        >>> tracker = ChangeTracker(world)
+        >>> ids = world.spawn_batch(count=3)
+        >>> other.apply(changes := tracker.changes())
+        >>> len(other)
+        3
+        >>> other.apply(changes.invert())
+        >>> len(other)
+        0
+        """
+        apply(self, changes, conflict=conflict)
+
     def to_bytes(
         self,
         plugin: PersistencePlugin | None = None,
@@ -185,6 +274,7 @@ class World(ecs.World):  # noqa: D101 - it has the docstring of its base
         unknown: Unknown = "keep",
         migrations: MigrationChain | Iterable[Migration] | None = None,
         progress: Progress | bool | None = None,
+        deltas: Iterable[PathLike] = (),
     ) -> Self:
         """Return the world that a file holds; the format is told from the content.
 
@@ -205,9 +295,14 @@ class World(ecs.World):  # noqa: D101 - it has the docstring of its base
             Of the world, from the version in the file.
         progress : callable or bool, optional
             Called with the bytes read and the bytes in all; True shows a bar, where tqdm is installed.
+        deltas : iterable of paths
+            Of `save_delta`, in the order in which they were written: the first applies to the file, each
+            other to the one before.
 
         Raises
         ------
+        PersistenceError
+            If a delta does not apply to what stands before it: the message names both ids.
         PersistenceIOError
             If the file cannot be read.
         InvalidFormatError, CorruptedDataError, UnsupportedVersionError, LimitExceededError
@@ -217,17 +312,12 @@ class World(ecs.World):  # noqa: D101 - it has the docstring of its base
         MigrationError
             If an older version cannot be brought up to date.
         """
-        return cls.from_snapshot(
-            load_snapshot(
-                path,
-                _ANY,
-                backup=backup,
-                filter=filter,
-                unknown=unknown,
-                migrations=migrations,
-                progress=progress,
-            )
+        options = LoadOptions(
+            backup=backup, filter=filter, unknown=unknown, migrations=migrations, progress=progress
         )
+        if paths := as_paths(deltas):
+            return load_with_deltas(cls, path, paths, **options)
+        return cls.from_snapshot(load_snapshot(path, _ANY, **options))
 
     @classmethod
     def load_binary(cls, path: Any, **options: Unpack[LoadOptions]) -> Self:

@@ -125,6 +125,7 @@ FLOORS = [
         "persistence.log.stream",
         "persistence.log.log",
         "persistence.formats",
+        "persistence.deltas",
         "persistence.entity_manager",
         "persistence.manager",
     ],

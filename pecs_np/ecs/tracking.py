@@ -91,7 +91,9 @@ class ChangeTracker:
         self._places: EntityMap | None = None
         self._hints: list[NDArray[np.uint64]] = []
 
-    def changes(self, *, hinted: bool = False) -> ChangeSet:
+    def changes(
+        self, *, hinted: bool = False, view: Callable[[Snapshot], Snapshot] | None = None
+    ) -> ChangeSet:
         """Return what changed since the last checkpoint; see `ChangeSet`.
 
         Parameters
@@ -99,8 +101,18 @@ class ChangeTracker:
         hinted : bool
             Look only at the entities that `track_created`, `track_modified` and `track_deleted` named, and
             at what the world has beside its entities.
+        view : callable, optional
+            Gives what of a snapshot to compare, such as what of it is saved.
         """
-        return self._told(None, hinted=hinted)
+        if hinted:
+            before, now = self._hinted()
+        else:
+            before, now = self._base, self._world.snapshot(filter=self._filter)
+        if view is not None:
+            before, now = view(before), view(now)
+        # Of a part of the world, references to the rest lead nowhere, as in a save of that part.
+        mapped = (self._before, self._now) if self._filter is None else None
+        return difference(before, now, timestamp=self._clock(), mapped=mapped)
 
     def take(self, *, hinted: bool = False) -> ChangeSet:
         """Return what changed since the last checkpoint, and make another one."""
@@ -145,19 +157,14 @@ class ChangeTracker:
         return self._base_id
 
     @property
+    def world(self) -> World:
+        """The world that it tracks."""
+        return self._world
+
+    @property
     def base(self) -> Snapshot:
         """The world as it was at the last checkpoint; it is not to be changed."""
         return self._base
-
-    def _told(self, view: Callable[[Snapshot], Snapshot] | None, *, hinted: bool = False) -> ChangeSet:
-        """Return what changed; with *view*, in what it makes of a snapshot."""
-        if hinted:
-            before, now = self._hinted()
-        else:
-            before, now = self._base, self._world.snapshot(filter=self._filter)
-        if view is not None:
-            before, now = view(before), view(now)
-        return difference(before, now, timestamp=self._clock(), mapped=(self._before, self._now))
 
     def _hint(self, entities: Any) -> None:
         ids, _ = as_entity_ids(entities)

@@ -1,11 +1,14 @@
 """Snapshots to bytes and files, and back."""
 
+from pecs_np.persistence.binary.delta_reader import Delta
 from pecs_np.persistence.binary.header import FormatFlags
 from pecs_np.persistence.binary.plugin import BinaryPlugin
 from pecs_np.persistence.binary.save import Save, SaveTable
 from pecs_np.persistence.checksum import crc64
 from pecs_np.persistence.compression import CompressionType
 from pecs_np.persistence.consistency import check_current
+from pecs_np.persistence.delta_plugins import DeltaPersistencePlugin
+from pecs_np.persistence.deltas import DeltaBase, read_delta
 from pecs_np.persistence.drafts import WorldDraft
 from pecs_np.persistence.entity_plugins import EntityPersistencePlugin
 from pecs_np.persistence.filters import (
@@ -40,7 +43,10 @@ __all__ = [
     "BlacklistFilter",
     "CompositeFilter",
     "CompressionType",
+    "Delta",
+    "DeltaBase",
     "DeltaLog",
+    "DeltaPersistencePlugin",
     "EntityPersistencePlugin",
     "EntityRow",
     "EntityStore",
@@ -70,6 +76,7 @@ __all__ = [
     "check_current",
     "crc64",
     "pack",
+    "read_delta",
     "resolve_types",
     "unpack",
 ]

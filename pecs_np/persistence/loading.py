@@ -19,7 +19,7 @@ from pecs_np.persistence.plugins import PersistencePlugin, name_of
 from pecs_np.persistence.reporting import Progress, TrackedReader, watching
 from pecs_np.persistence.resolving import Unknown
 
-__all__ = ["LoadOptions", "PrepareOptions", "ReadOptions", "load_snapshot", "prepared"]
+__all__ = ["LoadOptions", "PrepareOptions", "ReadOptions", "load_snapshot", "prepared", "read_snapshot"]
 
 
 class PrepareOptions(TypedDict, total=False):
@@ -63,7 +63,7 @@ def load_snapshot(
                 snapshot = plugin.decode_stream(path if watch is None else TrackedReader(path, watch))
         else:
             name = named(path)
-            snapshot = _read(path, plugin, backup=backup, progress=progress)
+            snapshot = read_snapshot(path, plugin, backup=backup, progress=progress)
         return prepared(snapshot, name, filter=filter, unknown=unknown, migrations=migrations)
 
 
@@ -79,8 +79,8 @@ def prepared(
     return filtered(brought_up_to_date(snapshot, name, migrations=migrations, unknown=unknown), filter)
 
 
-def _read(
-    path: Any, plugin: PersistencePlugin, *, backup: bool, progress: Progress | bool | None
+def read_snapshot(
+    path: Any, plugin: PersistencePlugin, *, backup: bool = False, progress: Progress | bool | None = None
 ) -> Snapshot:
     """Return the snapshot that a file holds, or with *backup* that of its backup, where the file is not sound."""
     try:

@@ -13,6 +13,7 @@ from pecs_np.ecs.ids import IdColumn
 from pecs_np.ecs.snapshot import Snapshot, SnapshotTable
 from pecs_np.persistence.binary.column_reader import open_columns, stable_ids_of
 from pecs_np.persistence.binary.columns import Where, rows_of
+from pecs_np.persistence.binary.delta_reader import Delta, delta_from, is_delta
 from pecs_np.persistence.binary.framing import COLUMN, SKIPPABLE, STABLE_IDS
 from pecs_np.persistence.binary.header import Header
 from pecs_np.persistence.binary.record_reader import read_records
@@ -30,7 +31,12 @@ class TableEntry(NamedTuple):
 
     rows: int
     types: tuple[int, ...]
-    is_resources: bool = False
+    role: str = "state"
+
+    @property
+    def is_resources(self) -> bool:
+        """Whether it holds the world's resources, and no entities."""
+        return self.role == "resource"
 
 
 # The fixed-size part of a column, offsets and values of its variable-length fields, and what to call them.
@@ -44,6 +50,8 @@ class Content(Protocol):
     tables: list[TableEntry]
     metadata: dict[str, Any]
     world_version: int
+    save_id: int | None
+    base_id: int | None
 
     def ids(self, table: int) -> IdColumn:
         """Return the stable ids of a table."""
@@ -72,11 +80,14 @@ class ColumnContent:
     def __init__(self, source: Source, header: Header, limits: Limits, threads: int) -> None:
         self._source = source
         self._threads = threads
-        self._head, self._schema, expected = open_columns(source, header, limits)
+        self._head, self._schema, expected = open_columns(source, header, limits, delta=is_delta(header))
+        self._expected = expected
         self.types = self._schema.types
-        self.tables = [
-            TableEntry(rows, types, role == "resource") for rows, types, role in self._schema.tables
-        ]
+        self.tables = [TableEntry(*table) for table in self._schema.tables]
+        self.save_id: int | None = int.from_bytes(self._head.save_id, "little")
+        self.base_id: int | None = None
+        if is_delta(header):
+            self.base_id = int.from_bytes(self._head.base_id, "little")
         self.metadata = self._schema.metadata
         self.world_version = self._schema.version
         # Of the sections that may not be skipped: place and bytes of an item.
@@ -118,6 +129,10 @@ class ColumnContent:
         metadata, rngs = copy.deepcopy((schema.metadata, schema.rngs))
         return Snapshot(tables, resources, schema.version, metadata, rngs, schema.id_source, sound=True)
 
+    def delta(self) -> Delta:
+        """Return the delta that it is, checked whole."""
+        return delta_from(self._source, self._head, self._schema, self._expected, self._threads)
+
     def _read(self, number: int) -> Any:
         place, item = self._known[number]
         return read_section(self._source, self._head.sections[place], place, item, self._threads)
@@ -135,6 +150,8 @@ class RecordContent:
     """
 
     world_version = 1
+    save_id: int | None = None
+    base_id: int | None = None
 
     def __init__(self, source: Source, header: Header, limits: Limits) -> None:
         self._name = source.name

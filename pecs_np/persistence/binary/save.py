@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from pecs_np.ecs.arrays import Array, copy_rows
+from pecs_np.ecs.changes import ChangeSet
 from pecs_np.ecs.components import ComponentType, component_type
 from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn
 from pecs_np.ecs.snapshot import Snapshot, SnapshotTable
@@ -17,6 +18,7 @@ from pecs_np.errors import PersistenceError, UnknownFieldError
 from pecs_np.messages import shown
 from pecs_np.persistence.binary.columns import Mapped, assemble, check_distinct, mapping
 from pecs_np.persistence.binary.content import ColumnContent, Content, RecordContent, TableEntry
+from pecs_np.persistence.binary.delta_reader import is_delta
 from pecs_np.persistence.binary.framing import VERSION
 from pecs_np.persistence.binary.header import read_header
 from pecs_np.persistence.binary.sources import FileSource, MappedSource, Source
@@ -35,12 +37,15 @@ class SaveTable:
     ----------
     rows : int
     types : tuple of ComponentType
+    role : str
+        "state", or of a delta "created" or "modified".
     """
 
     def __init__(self, save: Save, number: int, table: TableEntry) -> None:
         self._save = save
         self._number = number
         self.rows = table.rows
+        self.role = table.role
         self.types = tuple([save.types[i] for i in table.types])
 
     def __repr__(self) -> str:
@@ -74,7 +79,8 @@ class Save:
     References in it are the stable ids of their targets, as `entities` gives them. Close it, or use it in
     a ``with`` block.
 
-    Of a save of version 1 only the header is read at once; the first touch reads all of it.
+    Of a save of version 1 only the header is read at once; the first touch reads all of it. A delta shows
+    the components of the entities that were created or modified, and `changes` all that it says.
 
     Examples
     --------
@@ -126,6 +132,37 @@ class Save:
         return self._header.version
 
     @property
+    def save_id(self) -> int | None:
+        """What deltas name it by; None of version 1."""
+        return self._content().save_id
+
+    @property
+    def is_delta(self) -> bool:
+        """Whether it is a delta, and no world by itself."""
+        return is_delta(self._header)
+
+    @property
+    def base_id(self) -> int | None:
+        """Of a delta, the ``save_id`` of the save or the delta that it applies to; None of a whole save."""
+        return self._content().base_id
+
+    def changes(self) -> ChangeSet:
+        """Return what a delta says, all of it checked.
+
+        Raises
+        ------
+        PersistenceError
+            If it is a whole save.
+        """
+        content = self._content()
+        if not self.is_delta or not isinstance(content, ColumnContent):
+            raise PersistenceError(
+                f"expected a delta, found a whole save in {self.name}", suggestion="call snapshot()"
+            )
+        with within_memory(self.name):
+            return content.delta().changes
+
+    @property
     def entity_count(self) -> int:
         """How many entities it holds; of version 1 a promise of the header, checked at the first touch."""
         return self._header.entity_count
@@ -175,7 +212,10 @@ class Save:
         return list(self)
 
     def __repr__(self) -> str:
-        head = f"<Save {self.name}: {self._header.entity_count} entities, version {self.format_version}>"
+        what = "entities"
+        if self.is_delta:
+            what = f"changed or new entities, a delta to {self.base_id or 0:032x}"
+        head = f"<Save {self.name}: {self._header.entity_count} {what}, version {self.format_version}>"
         if self._loaded is None:
             names = ", ".join(f"{name} v{version}" for name, version in self._header.registry)
             return f"{head}\n  {names or 'no components'}, not read yet"
@@ -253,6 +293,11 @@ class Save:
             If a component is defined in this program in another version, or with other fields.
         """
         content = self._content()
+        if self.is_delta:
+            raise PersistenceError(
+                f"expected a whole save, found a delta to {self.base_id or 0:032x} in {self.name}",
+                suggestion="World.load(base, deltas=[path]) loads it with what it applies to",
+            )
         wanted = [t.name for t in content.types]
         if types is not None:
             wanted = [_name(t) for t in _several(types)]
@@ -267,14 +312,14 @@ class Save:
         tables: list[SnapshotTable] = []
         resources = None
         first = 1
-        for number, (rows, indices, is_resources) in enumerate(content.tables):
+        for number, (rows, indices, role) in enumerate(content.tables):
             types_here = tuple([own[name] for i in indices if (name := content.types[i].name) in own])
             columns = {
                 t.name: self._read(number, i, mapped, t)
                 for i in indices
                 if (t := own.get(content.types[i].name)) is not None
             }
-            if is_resources:
+            if role == "resource":
                 resources = SnapshotTable(types_here, 1, IdColumn(ENTITY_ID), IdColumn(STABLE_ID), columns)
                 continue
             entities = IdColumn(ENTITY_ID, ((first, rows),))
@@ -291,6 +336,9 @@ class Save:
         CorruptedDataError, InvalidFormatError
             Where `World.load` would raise them.
         """
+        if self.is_delta:
+            self.changes()
+            return
         content = self._content()
         content.verify()
         numbers = [i for i, table in enumerate(content.tables) if not table.is_resources]

@@ -1315,12 +1315,47 @@ def test_a_save_of_a_thousand_tables_opens(tmp_path, define, form, mmap):
         assert_worlds_equal(World.from_snapshot(save.snapshot()), world)
 
 
-def test_a_delta_cannot_be_opened(reference, tmp_path):
+def test_a_whole_save_with_the_flag_of_a_delta_is_neither(reference, tmp_path):
     save = foreign_save(reference)
     save.flags |= 4
     (tmp_path / "a").write_bytes(save.to_bytes())
-    with pytest.raises(InvalidFormatError, match="found a delta"):
+    with pytest.raises(InvalidFormatError, match="expected a role of a delta"):
         pecs_np.open(tmp_path / "a")
+    with pytest.raises(InvalidFormatError, match=r"found a delta, which applies to the save 0{32}"):
+        World.load(tmp_path / "a")
+
+
+def test_an_opened_delta_says_what_it_is_and_shows_what_changed(tmp_path, define):
+    place = define("OpenedDelta", {"x": np.float32, "to": EntityRef})
+    world = World(seed=1)
+    ids = world.spawn_batch(place(x=[1, 2, 3], to=0))
+    base = world.save(tmp_path / "base")
+    world.column(place)["x"][1] = 7
+    world.column(place)["to"][1] = ids[0]
+    new = world.spawn(place(x=9, to=0))
+    world.despawn(ids[2])
+    report = world.save_delta(tmp_path / "delta", since=tmp_path / "base")
+    with pecs_np.open(tmp_path / "base") as save:
+        assert (save.is_delta, save.base_id, save.save_id) == (False, None, base.save_id)
+        with pytest.raises(PersistenceError, match="expected a delta, found a whole save"):
+            save.changes()
+    for mmap in (False, True):
+        with pecs_np.open(tmp_path / "delta", mmap=mmap) as delta:
+            assert (delta.is_delta, delta.base_id, delta.save_id) == (True, base.save_id, report.save_id)
+            assert f"2 changed or new entities, a delta to {base.save_id:032x}" in repr(delta)
+            assert [(table.role, table.rows) for table in delta.tables] == [("created", 1), ("modified", 1)]
+            assert delta["OpenedDelta"]["x"].tolist() == [9, 7]
+            assert as_ints(delta.column("OpenedDelta", "to")) == [0, world.get_stable_id(ids[0])]
+            assert as_ints(delta.entities()) == [world.get_stable_id(i) for i in (new, ids[1])]
+            assert len(delta.changes().despawned) == 1
+            delta.verify()
+            with pytest.raises(PersistenceError, match=f"found a delta to {base.save_id:032x}"):
+                delta.snapshot()
+    data = bytearray((tmp_path / "delta").read_bytes())
+    data[-9] ^= 1  # of the despawned ids
+    (tmp_path / "delta").write_bytes(data)
+    with pecs_np.open(tmp_path / "delta") as delta, pytest.raises(CorruptedDataError, match="despawned ids"):
+        delta.verify()
 
 
 def test_sections_of_later_versions_are_passed_over(reference, tmp_path):
