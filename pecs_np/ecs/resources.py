@@ -18,6 +18,7 @@ from pecs_np.ecs.snapshot import SnapshotTable
 from pecs_np.ecs.storage import Storage
 from pecs_np.ecs.values import private_copy
 from pecs_np.errors import ComponentValueError, GeneratorNotFoundError, WorldError
+from pecs_np.messages import shown
 
 __all__ = ["BIT_GENERATORS", "STABLE_IDS", "Generators", "Resources"]
 
@@ -174,8 +175,19 @@ class Generators(UserDict[str, "np.random.Generator"]):
     def restore(self, states: Mapping[str, Mapping[str, Any]]) -> None:
         """Set a generator for each of *states*."""
         for name, state in states.items():
-            bit_generator = getattr(np.random, state["bit_generator"])(_unseeded())
-            bit_generator.state = state
+            kind = state.get("bit_generator") if isinstance(state, Mapping) else None
+            if not isinstance(kind, str) or kind not in BIT_GENERATORS:
+                raise WorldError(
+                    f"expected the state of one of {', '.join(BIT_GENERATORS)}, found {shown(state)} for the"
+                    f" generator {name!r}"
+                )
+            bit_generator = getattr(np.random, kind)(_unseeded())
+            try:
+                bit_generator.state = state
+            except (ValueError, TypeError, KeyError, OverflowError) as error:
+                raise WorldError(
+                    f"expected the state of a {kind}: {type(error).__name__}: {error} in the generator {name!r}"
+                ) from None
             self[name] = np.random.Generator(bit_generator)
 
 

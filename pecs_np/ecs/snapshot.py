@@ -92,7 +92,7 @@ class SnapshotTable:
 
     def get(self, type_: Any) -> Any:
         """Return the column of a type, a class or a name, as a component of shape (rows,), or None."""
-        name = type_ if isinstance(type_, str) else component_type(type_).name
+        name = _name(type_)
         found = next((t for t in self.types if t.name == name), None)
         return None if found is None else found.cls._wrap(self.columns[name])
 
@@ -100,7 +100,7 @@ class SnapshotTable:
         """Return the table with only these types, given as classes or names, one or several."""
         if isinstance(types, str | type) or not isinstance(types, Iterable):
             types = (types,)
-        kept = {t if isinstance(t, str) else component_type(t).name for t in types}
+        kept = set(map(_name, types))
         return replace(
             self,
             types=tuple(t for t in self.types if t.name in kept),
@@ -212,18 +212,19 @@ class Snapshot:
         types = {t.name: t for table in tables for t in table.types}
         return tuple([types[name] for name in sorted(types)])
 
-    def column(self, name: str) -> Array:
-        """Return all rows of one type, in table order, as one structured array.
+    def column(self, type_: Any) -> Array:
+        """Return all rows of one type, a class or a name, in table order, as one structured array.
 
         Raises
         ------
         UnknownFieldError
             If no entity has the type.
         """
+        name = _name(type_)
         parts = [table.columns[name] for table in self.tables if name in table.columns]
         if not parts:
             names = ", ".join(t.name for t in self.types)
-            raise UnknownFieldError(f"expected a type of the snapshot ({names}), found {name!r}")
+            raise UnknownFieldError(f"expected a type of the snapshot ({names}), found {shown(name)}")
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def filtered(self, keep: TableFilter) -> Snapshot:
@@ -278,6 +279,10 @@ class Snapshot:
                 suggestion="call world.snapshot(copy=True), and stop the threads that change the world",
             )
         return replace(self, tables=tables, resources=resources, metadata=metadata, shares=None)
+
+
+def _name(type_: Any) -> str:
+    return type_ if isinstance(type_, str) else component_type(type_).name
 
 
 def _kept(table: SnapshotTable, answer: Any) -> list[SnapshotTable]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pecs_np.ecs.snapshot import Snapshot
 from pecs_np.errors import PersistenceError
+from pecs_np.messages import shown
 
-__all__ = ["changed", "check_current"]
+__all__ = ["changed", "check_current", "check_snapshot"]
 
 
 def changed() -> PersistenceError:
@@ -16,11 +19,20 @@ def changed() -> PersistenceError:
     )
 
 
+def check_snapshot(snapshot: Any) -> None:
+    """Raise unless *snapshot* is one."""
+    if not isinstance(snapshot, Snapshot):
+        raise PersistenceError(
+            f"expected a Snapshot, found {shown(snapshot)}", suggestion="call world.snapshot()"
+        )
+
+
 def check_current(snapshot: Snapshot) -> None:
     """Raise where the world whose memory *snapshot* shares has had a structural change since.
 
     Rows move then, so that bytes that were made of it may hold values under the ids of others. To be called
     after the last byte was made, and before anybody relies on them.
     """
+    check_snapshot(snapshot)
     if snapshot.outdated:
         raise changed()

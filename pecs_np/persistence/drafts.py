@@ -16,6 +16,8 @@ from pecs_np.ecs.snapshot import Snapshot, SnapshotTable
 from pecs_np.ecs.values import assemble, invalid_value
 from pecs_np.errors import MigrationError, PecsError
 from pecs_np.messages import shown
+from pecs_np.persistence.consistency import check_snapshot
+from pecs_np.persistence.files import checked_flag
 
 __all__ = ["WorldDraft", "migrate_column"]
 
@@ -45,6 +47,7 @@ class WorldDraft:
     """
 
     def __init__(self, snapshot: Snapshot) -> None:
+        check_snapshot(snapshot)
         self._base = snapshot
         self._tables = list(snapshot.tables)
         self._resources = snapshot.resources
@@ -82,6 +85,7 @@ class WorldDraft:
         MigrationError
             If an entity has both, or the new name is none.
         """
+        old = _name(old)
         check_name(new, f"the new name of {old}", MigrationError)
         for table in self._all():
             if old in table.columns and new in table.columns:
@@ -99,6 +103,7 @@ class WorldDraft:
         MigrationError
             If there is no such field, or one of the new name.
         """
+        check_name(old, f"the name of a field of {_name(type_)}", MigrationError)
         check_name(new, f"the new name of field {old}", MigrationError)
 
         def renamed(t: ComponentType) -> ComponentType:
@@ -138,6 +143,9 @@ class WorldDraft:
         MigrationError
             If *function* returns anything else, or what an entity has already.
         """
+        if not callable(function):
+            raise MigrationError(f"expected a function of columns, found {shown(function)}")
+        keep = checked_flag(keep, "keep")
         several = isinstance(sources, list | tuple)
         names = [_name(t) for t in (sources if several else (sources,))]
         for name in names:
@@ -203,6 +211,11 @@ class WorldDraft:
                         f"expected one {types[type_.name]!r}, found {type_!r} too in {name} after its migrations"
                     )
         refers = any(type_.layout.refers for type_ in types.values())
+        if not isinstance(self.metadata, dict) or not isinstance(self.rngs, dict):
+            raise MigrationError(
+                f"expected dicts as metadata and rngs, found {shown(self.metadata)} and {shown(self.rngs)} in"
+                f" {name} after its migrations"
+            )
         base = self._base.with_tables(self._tables, sound=self._base.sound and not refers)
         resources = self._resources if self._resources is not None and self._resources.types else None
         return replace(

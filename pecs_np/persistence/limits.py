@@ -80,6 +80,21 @@ class Limits:
                 raise PersistenceError(f"expected a number from 0 for {member.name}, found {shown(value)}")
 
     @classmethod
+    def of(cls, limits: Self | None) -> Self:
+        """Return *limits*, or the usual ones for None.
+
+        Raises
+        ------
+        PersistenceError
+            If it is anything else.
+        """
+        if limits is None:
+            return cls()
+        if not isinstance(limits, cls):
+            raise PersistenceError(f"expected Limits, found {shown(limits)}")
+        return limits
+
+    @classmethod
     def strict(cls) -> Self:
         """Return limits for saves from strangers: what they ask for fits a small server."""
         return cls(

@@ -17,6 +17,7 @@ from pecs_np.ecs.registry import migrations_of, registered
 from pecs_np.ecs.snapshot import Snapshot, SnapshotTable
 from pecs_np.errors import ComponentVersionError, MigrationError, UnsupportedVersionError
 from pecs_np.messages import shown
+from pecs_np.persistence.consistency import check_snapshot
 from pecs_np.persistence.drafts import WorldDraft, migrate_column
 from pecs_np.persistence.resolving import (
     Unknown,
@@ -207,6 +208,7 @@ class MigrationChain:
         MigrationError
             If it is older than the first step, or a step fails.
         """
+        check_snapshot(snapshot)
         needed = self._needed(snapshot.version, name)
         if not needed:
             return snapshot

@@ -39,7 +39,7 @@ from pecs_np.persistence.binary.columns import (
     variable_part,
 )
 from pecs_np.persistence.binary.schema import TableSchema, read_schema, types_json, write_schema
-from pecs_np.persistence.consistency import check_current
+from pecs_np.persistence.consistency import check_current, check_snapshot
 from pecs_np.persistence.limits import Limits
 from pecs_np.persistence.resolving import resolve_types
 
@@ -72,6 +72,7 @@ def pack(snapshot: Snapshot) -> tuple[dict[str, Any], list[memoryview]]:
     >>> unpack(document, [stable_ids, masses], "the example").entity_count
     2
     """
+    check_snapshot(snapshot)
     types = snapshot.types
     place = {t.name: i for i, t in enumerate(types)}
     tables = [*snapshot.tables, *((snapshot.resources,) if snapshot.resources is not None else ())]
@@ -119,7 +120,7 @@ def unpack(document: Any, buffers: Sequence[Any], name: str, limits: Limits | No
     PersistenceError
         One of its kinds, whatever the document and the buffers are.
     """
-    limits = limits or Limits()
+    limits = Limits.of(limits)
     try:
         text = orjson.dumps(document)
     except orjson.JSONEncodeError as error:
@@ -187,6 +188,8 @@ class _Buffers:
     """The buffers in turns, each of the size that it should have."""
 
     def __init__(self, buffers: Sequence[Any], name: str) -> None:
+        if not isinstance(buffers, Sequence):
+            raise InvalidFormatError(f"expected a list of buffers, found {shown(buffers)} in {name}")
         self._buffers = buffers
         self._name = name
         self._next = 0

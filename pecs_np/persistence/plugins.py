@@ -13,7 +13,7 @@ from pecs_np.ecs.snapshot import Snapshot
 from pecs_np.ecs.world import World
 from pecs_np.errors import InvalidFormatError, PersistenceError, PersistenceIOError
 from pecs_np.messages import shown
-from pecs_np.persistence.consistency import check_current
+from pecs_np.persistence.consistency import check_current, check_snapshot
 from pecs_np.persistence.files import InputFile, PathLike, replace_file
 from pecs_np.persistence.filters import filtered, without_transient
 from pecs_np.persistence.migrations import brought_up_to_date
@@ -84,6 +84,7 @@ class PersistencePlugin(ABC):
         """
         if type(self).save is PersistencePlugin.save:
             raise self._no_bytes()
+        check_snapshot(snapshot)
         writer = io.BytesIO()
         self.save(world_made_by().from_snapshot(snapshot.copy()), writer)
         return [writer.getbuffer()]

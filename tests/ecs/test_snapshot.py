@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pecs_np import (
+    ComponentDefinitionError,
     ComponentValueError,
     EntityRef,
     PecsError,
@@ -357,3 +358,14 @@ def test_a_snapshot_made_by_hand_with_two_definitions_of_a_type_changes_nothing(
 def test_check_tells_what_is_wrong_with_a_table():
     with pytest.raises(ComponentValueError, match=r"snapshot\.Position"):
         by_hand(columns={"snapshot.Position": np.zeros(3, [("x", "<f8")])}).tables[0].check()
+
+
+def test_a_column_is_asked_for_by_class_or_by_name(define):
+    type_ = define("SnapshotColumn", {"x": int})
+    world = World()
+    world.spawn_batch(type_(x=[1, 2]))
+    snapshot = world.snapshot()
+    assert snapshot.column(type_)["x"].tolist() == snapshot.column("SnapshotColumn")["x"].tolist() == [1, 2]
+    for wrong in (None, [], 5):
+        with pytest.raises(ComponentDefinitionError, match="expected a component"):
+            snapshot.column(wrong)

@@ -11,14 +11,17 @@ import pytest
 from pecs_np import (
     BinaryPlugin,
     JsonPlugin,
+    MigrationChain,
     PersistenceError,
     PersistenceManager,
+    PersistencePlugin,
     StructuralChangeError,
     World,
+    WorldDraft,
     component,
 )
 from pecs_np.ecs.tables import Table
-from pecs_np.persistence.consistency import changed, check_current
+from pecs_np.persistence.consistency import changed, check_current, check_snapshot
 from pecs_np.persistence.packed import pack
 
 CHANGED = "expected a world that stays as it is while it is saved"
@@ -35,7 +38,7 @@ class Steady:
 
 
 @component
-class Other:
+class SteadyOther:
     x: np.int64 = 0
 
 
@@ -49,7 +52,7 @@ STRUCTURAL = {
     "spawn": lambda world, ids: world.spawn(Steady()),
     "spawn_batch": lambda world, ids: world.spawn_batch(Steady(), count=2),
     "despawn": lambda world, ids: world.despawn(ids[3]),
-    "insert": lambda world, ids: world.insert(ids[:2], Other()),
+    "insert": lambda world, ids: world.insert(ids[:2], SteadyOther()),
     "remove": lambda world, ids: world.remove(ids[3], Steady),
     "unload": lambda world, ids: world.unload(ids[3]),
     "clear": lambda world, ids: world.clear(),
@@ -166,7 +169,7 @@ def test_a_save_in_the_midst_of_a_change_is_refused(monkeypatch):
 
     monkeypatch.setattr(Table, "swap_remove", save_then_go_on)
     world.despawn(ids[3])
-    world.insert(ids[5], Other())
+    world.insert(ids[5], SteadyOther())
     monkeypatch.undo()
     assert len(told) == 4
     assert len(World.from_bytes(world.to_bytes())) == 99
@@ -216,3 +219,29 @@ def test_saves_beside_a_thread_that_adds_and_removes_hold_no_value_under_another
         stop.set()
         thread.join()
     assert len(World.from_bytes(world.to_bytes())) == 2000
+
+
+@pytest.mark.parametrize("wrong", [None, 5, "text", [], object(), World])
+def test_what_is_no_snapshot_is_refused_by_whatever_takes_one(wrong, tmp_path):
+    calls = [check_snapshot, check_current, pack, WorldDraft, MigrationChain().apply]
+    for plugin in (*PLUGINS.values(), PlainPlugin()):
+        calls += [plugin.encode, plugin.encode_stream, plugin.to_bytes]
+        calls.append(lambda value, plugin=plugin: plugin.save_snapshot(value, tmp_path / "a"))
+    for call in calls:
+        with pytest.raises(PersistenceError, match="expected a Snapshot"):
+            call(wrong)
+    assert list(tmp_path.iterdir()) == []
+
+
+class PlainPlugin(PersistencePlugin):
+    def save(self, world, writer):
+        writer.write(world.to_bytes())
+
+    def load(self, reader):
+        return World.load_binary_stream(reader)
+
+    def format_name(self):
+        return "plain"
+
+    def format_version(self):
+        return 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pecs_np import EntityRef, MigrationError, World, make_component
+from pecs_np import EntityRef, Migration, MigrationError, PecsError, World, make_component
 from pecs_np.persistence.drafts import WorldDraft
 
 
@@ -183,3 +183,42 @@ def test_two_types_of_one_name_are_refused(draft):
     draft.change(("drafts.Place", "drafts.Purse"), lambda place, purse: other(gold=1))
     with pytest.raises(MigrationError, match=r"expected one <component drafts.Purse .* in the file"):
         draft.snapshot("the file")
+
+
+@pytest.mark.parametrize("wrong", [None, 5, [], np.array(["x", "y"]), object()])
+def test_names_and_functions_of_drafts_are_checked(wrong, define):
+    type_ = define("DraftedPlain", {"x": np.int8})
+    world = World()
+    world.spawn(type_(1))
+    draft = WorldDraft(world.snapshot(copy=True))
+    for call in (
+        lambda: draft.rename(wrong, "DraftedOther"),
+        lambda: draft.rename("DraftedPlain", wrong),
+        lambda: draft.rename_field("DraftedPlain", wrong, "y"),
+        lambda: draft.rename_field("DraftedPlain", "x", wrong),
+        lambda: draft.rename_field(wrong, "x", "y"),
+        lambda: draft.change("DraftedPlain", wrong),
+        lambda: draft.change("DraftedPlain", lambda column: [], keep=wrong),
+    ):
+        with pytest.raises(PecsError):
+            call()
+    assert list(draft.types) == ["DraftedPlain"]
+    draft.rename(type_, "DraftedOther")
+    assert list(draft.types) == ["DraftedOther"]
+
+
+@pytest.mark.parametrize("attribute", ["metadata", "rngs"])
+@pytest.mark.parametrize("wrong", [None, 5, [1], np.array([1, 2]), {"dice": 5}, {"dice": {}}])
+def test_a_migration_that_leaves_no_metadata_or_no_generators_fails(tmp_path, attribute, wrong):
+    class Spoils(Migration):
+        source_version, target_version = 1, 2
+
+        def migrate(self, world):
+            setattr(world, attribute, wrong)
+
+    World().save(tmp_path / "a")
+    if attribute == "metadata" and isinstance(wrong, dict):
+        assert World.load_with_migrations(tmp_path / "a", [Spoils()]).metadata == wrong
+        return
+    with pytest.raises(PecsError, match="expected"):
+        World.load_with_migrations(tmp_path / "a", [Spoils()])

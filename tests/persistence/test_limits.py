@@ -16,7 +16,18 @@ import numpy as np
 import pytest
 
 import pecs_np
-from pecs_np import BinaryPlugin, LimitExceededError, Limits, PecsError, PersistenceError, World, component
+from pecs_np import (
+    BinaryPlugin,
+    JsonPlugin,
+    KeyValueEntityPlugin,
+    LimitExceededError,
+    Limits,
+    PecsError,
+    PersistenceError,
+    World,
+    component,
+)
+from pecs_np.persistence import pack, unpack
 
 ROOT = Path(pecs_np.__file__).parents[1]
 
@@ -493,3 +504,19 @@ except pecs_np.LimitExceededError as error:
     )
     assert done.returncode == 0, done.stderr.decode()[-300:]
     assert b"expected memory for <stdin>, found too little" in done.stdout
+
+
+@pytest.mark.parametrize("wrong", [0, -1, "strict", Limits, {}, np.array([1, 2])])
+def test_what_are_no_limits_is_refused_wherever_some_are_taken(wrong):
+    document, buffers = pack(World().snapshot())
+    for call in (
+        Limits.of,
+        lambda limits: BinaryPlugin(limits=limits),
+        lambda limits: JsonPlugin(limits=limits),
+        lambda limits: KeyValueEntityPlugin(limits=limits),
+        lambda limits: unpack(document, buffers, "a save", limits),
+    ):
+        with pytest.raises(PersistenceError, match="expected Limits"):
+            call(wrong)
+    assert Limits.of(None) == Limits()
+    assert Limits.of(Limits.strict()) == Limits.strict()

@@ -154,3 +154,10 @@ def test_types_defined_otherwise_and_limits(packed, define):
     document["types"][0]["fields"] = [{"name": "to", "dtype": "<u8"}, fields[1]]
     with pytest.raises(ComponentDefinitionError):
         unpack(document, buffers, "a")
+
+
+@pytest.mark.parametrize("wrong", [None, 5, {0: b""}, {b"a"}, iter([b"a"]), object(), World()])
+def test_buffers_that_are_no_list_are_refused(wrong):
+    document, _ = pack(World().snapshot())
+    with pytest.raises(InvalidFormatError, match="expected a list of buffers"):
+        unpack(document, wrong, "a save")

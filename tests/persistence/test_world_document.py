@@ -6,7 +6,7 @@ import numpy as np
 import orjson
 import pytest
 
-from pecs_np import InvalidFormatError, PersistenceError, World
+from pecs_np import BinaryPlugin, InvalidFormatError, JsonPlugin, PersistenceError, World
 from pecs_np.persistence.world_document import WorldDocument, check_json, read_world, world_json
 
 
@@ -111,3 +111,14 @@ def assert_only_decimals(value):
     else:
         assert isinstance(value, str)
         assert str(int(value)) == value
+
+
+@pytest.mark.parametrize("wrong", [None, 5, [], "text", np.array([1, 2]), np.array([])])
+@pytest.mark.parametrize("plugin", [BinaryPlugin(), BinaryPlugin(version=1), JsonPlugin()])
+def test_metadata_that_are_no_dict_are_refused_also_after_a_save(plugin, wrong):
+    world = World()
+    world.spawn()
+    world.to_bytes(plugin)
+    world.metadata = wrong
+    with pytest.raises(PersistenceError, match="expected a dict as metadata"):
+        world.to_bytes(plugin)

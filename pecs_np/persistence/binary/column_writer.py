@@ -65,7 +65,7 @@ def encode(snapshot: Snapshot, packing: Packing | None = None, budget: Budget | 
     PersistenceError
         If another thread changes the world meanwhile, as far as that is noticed.
     """
-    if packing is None and not snapshot.metadata and (prepared := snapshot.cache.get("binary")) is not None:
+    if packing is None and (prepared := snapshot.cache.get("binary")) is not None and not snapshot.metadata:
         frame: Frame
         of, frame, parts = prepared
         if of == _identity(snapshot):

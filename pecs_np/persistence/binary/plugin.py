@@ -14,7 +14,7 @@ from pecs_np.persistence.binary.framing import VERSION, save_id_in
 from pecs_np.persistence.binary.header import MAGIC, VERSIONS, read_header
 from pecs_np.persistence.binary.sources import BytesSource, FileSource, Source, StreamSource
 from pecs_np.persistence.compression import CompressionType, Packing, usable_cores
-from pecs_np.persistence.consistency import check_current
+from pecs_np.persistence.consistency import check_current, check_snapshot
 from pecs_np.persistence.files import InputFile, PathLike, checked_flag
 from pecs_np.persistence.limits import Limits, too_little_memory
 from pecs_np.persistence.plugins import PersistencePlugin
@@ -103,9 +103,7 @@ class BinaryPlugin(PersistencePlugin):
             )
         self.version = version
         self.checksum = checksum
-        self.limits = Limits() if limits is None else limits
-        if not isinstance(self.limits, Limits):
-            raise PersistenceError(f"expected Limits, found {shown(limits)}")
+        self.limits = Limits.of(limits)
         shuffle = checked_flag(shuffle, "shuffle")
         self.packing = None if compression is None else Packing.of(compression, level, shuffle, threads)
         self._threads = usable_cores(threads)
@@ -130,14 +128,14 @@ class BinaryPlugin(PersistencePlugin):
     def to_bytes(self, snapshot: Snapshot) -> bytes:
         """Return *snapshot* as one piece."""
         if self.version == VERSION:
-            _check_snapshot(snapshot)
+            check_snapshot(snapshot)
             data = joined(column_writer.encode(snapshot, self.packing))
             check_current(snapshot)
             return data
         return super().to_bytes(snapshot)
 
     def _encode(self, snapshot: Snapshot, kept: int | None) -> Iterable[Any]:
-        _check_snapshot(snapshot)
+        check_snapshot(snapshot)
         if self.version == VERSION:
             parts = column_writer.encode(snapshot, self.packing, Budget(kept))
             return Expanded(parts, save_id_in(parts[0]))
@@ -190,10 +188,3 @@ class BinaryPlugin(PersistencePlugin):
     def can_load_version(self, version: int) -> bool:
         """Tell whether that version of the format is read: 1 and 2 are."""
         return version in VERSIONS
-
-
-def _check_snapshot(snapshot: Any) -> None:
-    if not isinstance(snapshot, Snapshot):
-        raise PersistenceError(
-            f"expected a Snapshot, found {shown(snapshot)}", suggestion="pass world.snapshot()"
-        )

@@ -87,6 +87,7 @@ def encode(snapshot: Snapshot, checksum: str, budget: Budget | None = None) -> I
         If another thread changes the world meanwhile, as far as that is noticed; also while the buffers
         are taken.
     """
+    check_metadata(snapshot)
     prepared = snapshot.cache.get("records")
     extra = snapshot.metadata or snapshot.resources or snapshot.rngs or snapshot.version != 1
     if prepared is not None and prepared[0] is snapshot.tables and not extra:
@@ -131,7 +132,6 @@ def _plan(snapshot: Snapshot) -> tuple[bytes, list[_Maker]]:
 
 
 def _check_fits(snapshot: Snapshot) -> None:
-    check_metadata(snapshot)
     extra = {
         "resources": [t.name for t in snapshot.resources.types] if snapshot.resources else [],
         "random generators": list(snapshot.rngs),

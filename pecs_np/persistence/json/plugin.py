@@ -8,6 +8,7 @@ from typing import Any, Self
 from pecs_np.ecs.snapshot import Snapshot
 from pecs_np.errors import PersistenceError
 from pecs_np.messages import shown
+from pecs_np.persistence.consistency import check_snapshot
 from pecs_np.persistence.limits import Limits, within_memory
 from pecs_np.persistence.plugins import PersistencePlugin
 
@@ -48,9 +49,7 @@ class JsonPlugin(PersistencePlugin):
         if not isinstance(schema, bool):
             raise PersistenceError(f"expected True or False for schema, found {shown(schema)}")
         self.schema = schema
-        self.limits = Limits() if limits is None else limits
-        if not isinstance(self.limits, Limits):
-            raise PersistenceError(f"expected Limits, found {shown(limits)}")
+        self.limits = Limits.of(limits)
         self._pretty = False
 
     @classmethod
@@ -71,6 +70,7 @@ class JsonPlugin(PersistencePlugin):
         """Return *snapshot* as pieces of text, each made when it is asked for."""
         from pecs_np.persistence.json import templates, writer  # noqa: PLC0415 - most programs never do
 
+        check_snapshot(snapshot)
         style = templates.PRETTY if self._pretty else templates.COMPACT
         return writer.encode(snapshot, style, schema=self.schema)
 

@@ -75,9 +75,7 @@ class EntityStore(EntityPersistencePlugin):
         check_unknown(unknown)
         self.filter = filter
         self.unknown = unknown
-        self.limits = Limits() if limits is None else limits
-        if not isinstance(self.limits, Limits):
-            raise PersistenceError(f"expected Limits, found {shown(limits)}")
+        self.limits = Limits.of(limits)
         self._lock = threading.RLock()
         self._layouts: dict[bytes, RecordLayout] = {}
 
