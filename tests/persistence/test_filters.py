@@ -143,7 +143,7 @@ def test_variable_length_values_of_joined_tables_are_kept(define):
 
 
 @component
-class Cached:
+class PassingCache:
     value: np.float32
     valid: bool = True
 
@@ -152,7 +152,7 @@ class Cached:
 
 
 @component
-class Odd:
+class PassingOdd:
     n: int
 
     def is_persistent(self):
@@ -161,41 +161,43 @@ class Odd:
 
 def test_values_that_are_not_persistent_stay_out_and_their_entities_stay():
     world = World(seed=1)
-    ids = world.spawn_batch(KeptHealth(points=[1, 2, 3, 4]), Cached([1, 2, 3, 4], [True, False, True, False]))
-    lone = world.spawn(Cached(9, False))
+    ids = world.spawn_batch(
+        KeptHealth(points=[1, 2, 3, 4]), PassingCache([1, 2, 3, 4], [True, False, True, False])
+    )
+    lone = world.spawn(PassingCache(9, False))
     back = World.from_bytes(world.to_bytes())
     assert len(back) == 5
     here = back.get_entity_id(world.get_stable_id(ids))
     assert back.get(here, KeptHealth).points.tolist() == [1, 2, 3, 4]
-    assert back.has(here, Cached).tolist() == [True, False, True, False]
-    assert back.get(here[[0, 2]], Cached).value.tolist() == [1, 3]
-    assert not back.has(back.get_entity_id(world.get_stable_id(lone)), Cached)
+    assert back.has(here, PassingCache).tolist() == [True, False, True, False]
+    assert back.get(here[[0, 2]], PassingCache).value.tolist() == [1, 3]
+    assert not back.has(back.get_entity_id(world.get_stable_id(lone)), PassingCache)
     assert back.validate()
-    assert world.has(ids, Cached).all()
+    assert world.has(ids, PassingCache).all()
 
 
 def test_a_change_of_validity_shows_in_the_next_save():
     world = World(seed=1)
-    ids = world.spawn_batch(Cached([1, 2], True))
-    assert World.from_bytes(world.to_bytes()).query(Cached).count() == 2
-    world.get(ids[0], Cached).valid = False
-    assert World.from_bytes(world.to_bytes()).query(Cached).count() == 1
+    ids = world.spawn_batch(PassingCache([1, 2], True))
+    assert World.from_bytes(world.to_bytes()).query(PassingCache).count() == 2
+    world.get(ids[0], PassingCache).valid = False
+    assert World.from_bytes(world.to_bytes()).query(PassingCache).count() == 1
 
 
 @pytest.mark.parametrize("valid", [True, False])
 def test_a_resource_that_is_not_persistent_stays_out(valid):
     world = World(seed=1)
-    world.resources.insert(Cached(1, valid))
+    world.resources.insert(PassingCache(1, valid))
     world.resources.insert(KeptHealth(5))
     back = World.from_bytes(world.to_bytes())
-    assert (Cached in back.resources) is valid
+    assert (PassingCache in back.resources) is valid
     assert back.resources.get(KeptHealth).points == 5
 
 
 def test_what_is_no_mask_is_refused():
     world = World(seed=1)
-    world.spawn_batch(Odd([1, 2]))
-    with pytest.raises(ComponentValueError, match=r"mask of 2 bools from Odd\.is_persistent"):
+    world.spawn_batch(PassingOdd([1, 2]))
+    with pytest.raises(ComponentValueError, match=r"mask of 2 bools from PassingOdd\.is_persistent"):
         world.to_bytes()
 
 

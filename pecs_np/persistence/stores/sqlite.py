@@ -241,8 +241,12 @@ class SqliteEntityPlugin(FileStore):
                 "temp_store = MEMORY",
             ):
                 connection.execute(f"PRAGMA {pragma}")
-            # Nothing of a database of another kind is changed.
-            if self._is_new(connection):
+            # Nothing of a database of another kind is changed. What is looked at is of one moment: another
+            # program may be making the tables.
+            connection.execute("BEGIN")
+            new = self._is_new(connection)
+            connection.execute("COMMIT")
+            if new:
                 self._patiently(lambda: connection.execute("PRAGMA journal_mode = WAL"))
                 self._make(connection)
             if not self._in_memory:
