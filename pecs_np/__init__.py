@@ -1,5 +1,8 @@
 """A persistent entity-component system on NumPy columns."""
 
+from typing import TYPE_CHECKING, Any
+
+from pecs_np import persistence as _persistence
 from pecs_np.ecs.changes import (
     ChangeSet,
     ChangeTable,
@@ -47,15 +50,10 @@ from pecs_np.persistence import (
     BlacklistFilter,
     CompositeFilter,
     CompressionType,
-    DeltaLog,
     EntityPersistencePlugin,
     FormatFlags,
     JsonPlugin,
-    KeyValueEntityPlugin,
     Limits,
-    LmdbEntityPlugin,
-    LoggedChanges,
-    LogStream,
     Migration,
     MigrationChain,
     MigrationPlan,
@@ -63,19 +61,28 @@ from pecs_np.persistence import (
     PersistenceFilter,
     PersistenceManager,
     PersistencePlugin,
-    PostgresEntityPlugin,
-    RedisEntityPlugin,
-    SalvageReport,
     Save,
     SaveReport,
     SaveTable,
-    SqliteEntityPlugin,
     WhitelistFilter,
     WorldDraft,
 )
 from pecs_np.persistence.binary.save import open_save as open  # noqa: A004 - as tarfile and others have it
 from pecs_np.version import __version__
 from pecs_np.world import World
+
+if TYPE_CHECKING:
+    from pecs_np.persistence import (
+        DeltaLog,
+        KeyValueEntityPlugin,
+        LmdbEntityPlugin,
+        LoggedChanges,
+        LogStream,
+        PostgresEntityPlugin,
+        RedisEntityPlugin,
+        SalvageReport,
+        SqliteEntityPlugin,
+    )
 
 __all__ = [
     "BinaryPlugin",
@@ -156,3 +163,15 @@ __all__ = [
     "registered",
     "unregister",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Stores and logs, which are imported when they are first asked for.
+    if name in __all__:
+        value = globals()[name] = getattr(_persistence, name)
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

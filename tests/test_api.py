@@ -220,10 +220,22 @@ def test_root_exports_what_it_imports():
     names = {
         alias.asname or alias.name
         for node in ast.walk(ast.parse(source("pecs_np")))
-        if isinstance(node, ast.ImportFrom)
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("pecs_np.")
         for alias in node.names
     }
     assert names == set(pecs_np.__all__)
+
+
+@pytest.mark.parametrize("module", [pecs_np, pecs_np.persistence])
+def test_stores_and_logs_are_there_when_they_are_asked_for(module):
+    code = f"import {module.__name__} as m, sys; print([n for n in sys.modules if '.stores.' in n or '.log.' in n])"
+    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert run.stdout.strip() == "[]"
+    for name in module.__all__:
+        assert getattr(module, name) is getattr(module, name)
+        assert name in dir(module)
+    with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
+        module.Nothing
 
 
 def test_import_brings_in_no_extras():
