@@ -92,3 +92,9 @@ def define():
     yield make
     for name in names:
         unregister(name)
+
+
+@pytest.fixture(scope="session")
+def deltas():
+    """Worlds that change, for deltas to tell of."""
+    return sys.modules.get("pecs_delta_worlds") or _load("delta_worlds")

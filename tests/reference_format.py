@@ -20,7 +20,7 @@ from itertools import groupby, pairwise
 from crc64iso.crc64iso import crc64_pair
 
 NONE = 0xFFFFFFFF
-IDS, COLUMN, OFFSETS, VALUES = 1, 2, 3, 4
+IDS, COLUMN, OFFSETS, VALUES, DESPAWNED, REMOVED = 1, 2, 3, 4, 5, 6
 RAW, ZSTD, LZ4, RUNS = 0, 1, 2, 3
 SHUFFLE, DELTA = 0x100, 0x200
 CODECS = {"zstd": ZSTD, "lz4": LZ4}
@@ -283,7 +283,7 @@ class Save:
             return item_size(self.schema["types"][part.type]["fields"])
         if part.kind == VALUES:
             return element_size(self.schema["types"][part.type]["fields"][part.field])
-        return {IDS: 16, OFFSETS: 8}[part.kind]
+        return {IDS: 16, OFFSETS: 8, DESPAWNED: 16, REMOVED: 16}[part.kind]
 
     def raw(self, part: Part) -> bytes:
         """Return the bytes of a section without its codec."""
@@ -308,8 +308,15 @@ class Save:
         return replace(self, parts=parts, flags=self.flags & ~(ZSTD | LZ4))
 
     def ids(self, table: int) -> list[int]:
-        part = self.part(IDS, table)
-        return expand(part.data) if part.codec == RUNS else unpack_ids(self.raw(part))
+        return unpack_ids(self.raw(self.part(IDS, table)))
+
+    def loose_ids(self) -> dict[str | None, list[int]]:
+        """Return the ids of a delta that belong to no table: by the type that they lost, None for despawned ones."""
+        return {
+            None if p.type == NONE else self.types[p.type][0]: unpack_ids(self.raw(p))
+            for p in self.parts
+            if p.kind in (DESPAWNED, REMOVED)
+        }
 
     def fixed(self, table: int, name: str) -> dict[str, list[bytes]]:
         """Return the bytes of each fixed-size field of a type, a row each."""
@@ -345,10 +352,10 @@ def expand(data: bytes) -> list[int]:
     return [first + i for first, count in runs for i in range(count)]
 
 
-def read(data: bytes) -> Save:
-    """Return what *data* says, after checking every rule that a writer of whole saves must keep."""
+def read(data: bytes, *, delta: bool = False) -> Save:
+    """Return what *data* says, after checking every rule that a writer of whole saves, or of deltas, must keep."""
     magic, version, flags, entity_count, type_count = HEADER.unpack_from(data)
-    assert (magic, version, flags & ~(ZSTD | LZ4)) == (b"PECS", 2, 8)
+    assert (magic, version, flags & ~(ZSTD | LZ4)) == (b"PECS", 2, 8 + 4 * delta)
     at, types = HEADER.size, []
     for _ in range(type_count):
         size = int.from_bytes(data[at + 16 : at + 20], "little")
@@ -365,7 +372,8 @@ def read(data: bytes) -> Save:
     magic, incompat, ro_compat, compat, file_size, count, schema_size, save_id, base_id = (
         EXTENSION.unpack_from(data, at)
     )
-    assert (magic, incompat, ro_compat, compat, base_id) == (b"PCOL", 0, 0, 0, bytes(16))
+    assert (magic, incompat, ro_compat, compat) == (b"PCOL", 0, 0, 0)
+    assert delta or base_id == bytes(16)
     assert file_size == len(data)
     at += 64
     directory = data[at : at + 64 * count]
@@ -390,23 +398,37 @@ def read(data: bytes) -> Save:
         parts.append(Part(kind, codec, table, type_, place, rows, raw_size, stored))
     assert len(data) == at + 8
     assert int.from_bytes(data[at:], "little") == crc(data[:at])
-    save = Save(types, schema, parts, entity_count, flags=flags)
+    save = Save(types, schema, parts, entity_count, flags=flags, base_id=base_id)
     used = {part.codec & 0xFF for part in parts} & {ZSTD, LZ4}
-    assert flags == 8 + sum(used), "a flag for each codec that some section uses"
-    _check_content(save)
+    assert flags == 8 + 4 * delta + sum(used), "a flag for each codec that some section uses"
+    _check_content(save, delta=delta)
     return save
 
 
-def _check_content(save: Save) -> None:
+def _check_content(save: Save, *, delta: bool) -> None:
     """Check that the sections are those that the schema promises, in their order and sizes."""
     document = save.schema
     assert [(t["name"], t["version"]) for t in document["types"]] == save.types
-    state = [t["rows"] for t in document["tables"] if t["role"] == "state"]
-    assert sum(state) == save.entity_count
+    roles = ["created", "modified", "resource"] if delta else ["state", "resource"]
+    assert all(t["role"] in roles for t in document["tables"])
+    counted = [t["rows"] for t in document["tables"] if t["role"] != "resource"]
+    assert sum(counted) == save.entity_count
     orders = [t["types"] for t in document["tables"]]
-    assert orders == sorted(orders)
+    if delta:
+        places = [(roles.index(t["role"]), t["types"]) for t in document["tables"]]
+        assert places == sorted(places), "those created, then those modified, then resources"
+        assert all(t["types"] for t in document["tables"] if t["role"] == "modified")
+        if document["world"] == {}:
+            assert all(t["role"] != "resource" for t in document["tables"])
+        assert isinstance(document.get("timestamp", 1.0), float)
+    else:
+        assert orders == sorted(orders)
+    assert document["world"].keys() == (
+        {"version", "metadata", "rng"} if document["world"] or not delta else set()
+    )
     assert all(types == sorted(set(types)) for types in orders)
     used = {i for types in orders for i in types}
+    used |= {part.type for part in save.parts if part.kind == REMOVED}
     assert used == set(range(len(save.types))), "the registry holds the types that occur"
     parts = iter(save.parts)
     for number, table in enumerate(document["tables"]):
@@ -414,7 +436,7 @@ def _check_content(save: Save) -> None:
         if table["role"] == "resource":
             assert table["rows"] == 1
         else:
-            _check_ids(save, next(parts), number, table["rows"])
+            _check_ids(save, next(parts), (IDS, number, NONE, NONE), table["rows"])
         for index in table["types"]:
             fields = document["types"][index]["fields"]
             size = table["rows"] * item_size(fields)
@@ -434,7 +456,16 @@ def _check_content(save: Save) -> None:
                 size = stops[-1] * element_size(f)
                 # How many rows a section of values has is left open: its elements are its own affair.
                 _check_part(save, replace(values, rows=0), (VALUES, number, index, place, 0, size))
-    assert next(parts, None) is None
+    last = DESPAWNED, -1
+    for part in parts:
+        assert delta, "nothing follows the tables of a whole save"
+        assert part.kind in (DESPAWNED, REMOVED)
+        place = part.kind, part.type
+        assert place > last, "despawned ids, then those that lost a component, by type"
+        last = place
+        assert part.rows > 0
+        type_ = part.type if part.kind == REMOVED else NONE
+        _check_ids(save, part, (part.kind, NONE, type_, NONE), part.rows)
 
 
 def _check_part(save: Save, part: Part, expected: tuple[int, ...]) -> bytes:
@@ -446,8 +477,8 @@ def _check_part(save: Save, part: Part, expected: tuple[int, ...]) -> bytes:
     return raw
 
 
-def _check_ids(save: Save, part: Part, table: int, rows: int) -> None:
-    assert (part.kind, part.table, part.type, part.field) == (IDS, table, NONE, NONE)
+def _check_ids(save: Save, part: Part, key: tuple[int, ...], rows: int) -> None:
+    assert (part.kind, part.table, part.type, part.field) == key
     assert (part.rows, part.raw_size) == (rows, 16 * rows)
     ids = expand(part.data) if part.codec == RUNS else unpack_ids(save.raw(part))
     assert len(ids) == rows
