@@ -37,7 +37,7 @@ def no_ids() -> Array:
     return np.empty(0, STABLE_ID)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class ChangeTable:
     """Components of some entities.
 
@@ -91,7 +91,7 @@ def joined_tables(tables: Iterable[ChangeTable]) -> tuple[ChangeTable, ...]:
     return tuple(joined)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class WorldState:
     """What a world has beside its entities.
 
@@ -112,7 +112,7 @@ class WorldState:
     resources: ChangeTable | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class ComponentData:
     """A component of one entity, as a change tells of it.
 
@@ -129,7 +129,7 @@ class ComponentData:
     value: Array
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class EntityChange:
     """What happened to one entity: `Created`, `Modified` or `Deleted`.
 
@@ -144,14 +144,14 @@ class EntityChange:
     timestamp: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Created(EntityChange):
     """An entity that is new, with its components."""
 
     components: tuple[ComponentData, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Modified(EntityChange):
     """An entity of which components have other values, are new or are gone (by name)."""
 
@@ -159,12 +159,12 @@ class Modified(EntityChange):
     removed: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Deleted(EntityChange):
     """An entity that is gone."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class ChangeSet:
     """What happened between two states of a world.
 
