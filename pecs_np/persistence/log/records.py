@@ -20,7 +20,7 @@ from pecs_np.persistence.log.reading import Record
 __all__ = ["LoggedChanges", "changes_of", "payload_of"]
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@dataclass(slots=True, eq=False, repr=False)
 class LoggedChanges(ChangeSet):
     """A `ChangeSet` as a log tells it; only the new values are known.
 
