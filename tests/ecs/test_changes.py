@@ -330,3 +330,43 @@ def test_references_to_the_dead_and_the_awaited_are_told_as_saves_tell_them():
         int(stable) & (1 << 64) - 1,
         int(stable) >> 64,
     )
+
+
+def test_changes_are_filtered_by_component_by_entity_and_to_entities_alone():
+    world = World()
+    ids = world.spawn_batch(ChangedPlace(x=[1, 2, 3]), ChangedTag())
+    tracker = ChangeTracker(world)
+    for place in world.query(ChangedPlace):
+        place.x += 1
+    world.remove(ids[:2], ChangedTag)
+    world.despawn(ids[2])
+    new = world.spawn(ChangedPlace(x=9), ChangedTag())
+    world.metadata = {"a": 1}
+    changes = tracker.changes()
+    stable = world.stable_ids()
+
+    places = changes.filtered(types=ChangedPlace)
+    assert [t.names for t in (*places.created, *places.modified)] == [("ChangedPlace",)] * 2
+    assert (places.removed, places.lost, len(places.despawned)) == ({}, (), 1)
+    assert places.world is changes.world
+    tags = changes.filtered(types=["ChangedTag"], world=False)
+    assert (tags.modified, list(tags.removed), tags.world) == ((), ["ChangedTag"], None)
+    assert [t.name for t in tags.lost] == ["ChangedTag"]
+    none = changes.filtered(types=[], entities=stable[:0], world=False)
+    assert not none
+    assert not none.inverse
+    # An entity stays new when none of its components are told.
+    assert [t.names for t in changes.filtered(types=()).created] == [()]
+
+    one = changes.filtered(entities=[world.get_stable_id(ids[0])])
+    assert len(one) == 1
+    assert (one.created, len(one.despawned), len(one.removed["ChangedTag"])) == ((), 0, 1)
+    assert len(changes.filtered(entities=[world.get_stable_id(new)]).created) == 1
+
+    # What is filtered is undone as such.
+    before = copy_of(world)
+    apply(world, one.invert())
+    assert world.get(ids[0], ChangedPlace).x == 1
+    assert world.has(ids[0], ChangedTag)
+    apply(world, one)
+    assert_worlds_equal(world, before)
