@@ -186,6 +186,9 @@ class DeltaLog(DeltaPersistencePlugin):
         end = self._file.end
         return f"<DeltaLog {self.path}: records {self.start + 1} to {end.sequence}, {end.offset} bytes>"
 
+    def __reduce__(self) -> NoReturn:
+        raise PersistenceError(f"an open log cannot be copied: {self.path}", suggestion="open it again")
+
     @property
     def start(self) -> int:
         """The number of the record before the first: the earliest state that the log tells of."""
@@ -318,14 +321,14 @@ class DeltaLog(DeltaPersistencePlugin):
         return world
 
     def follow(
-        self, since: int | None = None, *, timeout: float | None = None, pause: float = 0.02
+        self, since: Moment | None = None, *, timeout: float | None = None, pause: float = 0.02
     ) -> Iterator[LoggedChanges]:
         """Give changes as they are appended, by whatever program, and wait for the next.
 
         Parameters
         ----------
-        since : int, optional
-            The number of the record after which to begin, by default `sequence`: that of the state which
+        since : int, float or datetime, optional
+            The record, or the time, after which to begin, by default `sequence`: that of the state which
             `world` returned last.
         timeout : float, optional
             Seconds without a record after which to end; 0 for what is there now. By default it never ends.
@@ -338,7 +341,8 @@ class DeltaLog(DeltaPersistencePlugin):
             If the next record was compacted away before it was read.
         """
         with self._mutex:
-            if since is not None:
+            # What is known here can be read on from even where it was compacted away meanwhile.
+            if since is not None and not (isinstance(since, int) and self.start <= since <= self.sequence):
                 self._refresh()
             at = self.sequence if since is None else record_at(self._file, since, "since")
             file = self._file.again(at)
