@@ -16,6 +16,8 @@ __all__ = ["changed_rows", "same_array"]
 
 # Of each side, at once: both stay in the cache.
 _BLOCK = 1 << 17
+# Rows of one word are compared many at once: what differs is a byte for each.
+_ROWS = 1 << 20
 _WORDS = (8, 4, 2, 1)
 
 
@@ -58,8 +60,8 @@ def _changed(left: Array, right: Array) -> NDArray[np.intp]:
     words = size // word
     ours = as_bytes(left).view(f"u{word}").reshape(-1, words)
     theirs = as_bytes(right).view(f"u{word}").reshape(-1, words)
-    step = max(1, _BLOCK // size)
-    buffer = np.empty((step, words), bool)
+    step = _ROWS if words == 1 else max(1, _BLOCK // size)
+    buffer = np.empty((min(step, len(ours)), words), bool)
     found = []
     for start in range(0, len(ours), step):
         stop = min(start + step, len(ours))
