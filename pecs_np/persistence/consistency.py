@@ -23,7 +23,7 @@ def check_snapshot(snapshot: Any) -> None:
     """Raise unless *snapshot* is one."""
     if not isinstance(snapshot, Snapshot):
         raise PersistenceError(
-            f"expected a Snapshot, found {shown(snapshot)}", suggestion="call world.snapshot()"
+            f"expected a Snapshot, found {shown(snapshot)}", suggestion="pass world.snapshot()"
         )
 
 
