@@ -1,7 +1,8 @@
 """Saves that were written once, and must load for ever: one for each version and codec of the format.
 
-They were written by version 0.1.0 from `golden_world`, or for version 1 from `plain_part` of it. No test
-writes them: a change that cannot read them, or reads something else, is a break of the format.
+They were written by version 0.1.0 from `golden_world`, or for version 1 from `plain_part` of it; deltas to
+``v2_raw.pecs`` from what `golden_changes` does to that world. No test writes them: a change that cannot
+read them, or reads something else, is a break of the format.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import pytest
 import pecs_np
 from pecs_np import BinaryPlugin, EntityRef, StableId, World, component, unregister
 from pecs_np.ecs.registry import register
+from pecs_np.persistence import read_delta
+from pecs_np.persistence.binary.delta_writer import encode_delta
 from pecs_np.testing import assert_worlds_equal
 
 DATA = Path(__file__).parent / "data"
@@ -27,6 +30,8 @@ DIGESTS = {
     "v2_zstd.pecs": "788835f9bc24253c78d42c2718893bcaa8ef559f772c3c05775acf1ce1619f68",
     "v2_lz4.pecs": "1f09e98bb649d2776d19a6f5d5e832da50074ad1d55583a42d2a10eb82c8035e",
     "v2_zstd_plain.pecs": "639ee3f7d31f97728dcc36bb1ef4b8e6ee7a65ce9e7e566697399566f09925f4",
+    "deltas/1_raw.pecs": "ce81d26da8316383f7baa93c3830e359353bfb261562def749db1014b79a7e9c",
+    "deltas/2_zstd.pecs": "743b8f8ce732d8ce7b8fd8897012a364e21b386d023aed552514c180b9a55db9",
 }
 
 
@@ -118,11 +123,38 @@ FILES = {
 }
 
 
+# One after the other, each to the one before.
+DELTAS = ("deltas/1_raw.pecs", "deltas/2_zstd.pecs")
+
+
+def golden_changes(world, step):
+    """Change the world in every way that a delta tells of."""
+    ids = world.entities()
+    world.spawn_with_stable_id(
+        StableId(1000 + step),
+        GoldenStory(title="né" * step, path=[0.5] * step, crew=[ids[0], 0]),
+        GoldenMark(),
+    )
+    world.despawn(world.get_entity_id(StableId((1 << 64) + 10 * step)))
+    world.despawn(world.get_entity_id(StableId((1 << 64) + 50 + step)))
+    chosen = [world.get_entity_id(StableId((1 << 64) + 30 + i + step)) for i in range(6)]
+    world.insert(np.array(chosen), GoldenPlace(x=np.arange(6) + step, y=0.25), GoldenMark())
+    world.remove(np.array(chosen[:1]), GoldenPlace)
+    friend = world.get_entity_id(StableId((1 << 64) + 60))
+    world.get(friend, GoldenBeing).friend = chosen[3]
+    world.get(friend, GoldenBeing).mood = GoldenMood.WILD
+    if step == 1:
+        world.resources.insert(GoldenClock(tick=77))
+        world.metadata = {"step": step}
+
+
 def test_there_is_a_test_for_each_file():
-    assert sorted(FILES) == sorted(DIGESTS) == sorted(path.name for path in DATA.glob("*.pecs"))
+    assert sorted(DELTAS) == sorted(str(path.relative_to(DATA)) for path in DATA.glob("*/*.pecs"))
+    assert sorted((*FILES, *DELTAS)) == sorted(DIGESTS)
+    assert sorted(FILES) == sorted(path.name for path in DATA.glob("*.pecs"))
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", DIGESTS)
 def test_a_golden_file_is_as_it_was_written(name):
     assert hashlib.sha256((DATA / name).read_bytes()).hexdigest() == DIGESTS[name]
 
@@ -133,6 +165,32 @@ def test_a_golden_file_loads_as_the_world_it_was(name):
     with pecs_np.open(DATA / name) as save:
         save.verify()
         assert_worlds_equal(World.from_snapshot(save.snapshot()), FILES[name]())
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_golden_deltas_load_as_the_world_it_became(count):
+    world = golden_world()
+    for step in range(1, count + 1):
+        golden_changes(world, step)
+    assert_worlds_equal(World.load(DATA / "v2_raw.pecs", deltas=[DATA / d for d in DELTAS[:count]]), world)
+
+
+def test_golden_deltas_follow_one_another_and_say_when():
+    first, second = (read_delta(DATA / name) for name in DELTAS)
+    with pecs_np.open(DATA / "v2_raw.pecs") as save:
+        assert first.base_id == save.save_id
+    assert second.base_id == first.save_id
+    assert (first.changes.timestamp, second.changes.timestamp) == (1_700_000_000.25, 1_700_000_001.25)
+    assert (first.changes.world is None, second.changes.world is None) == (False, True)
+
+
+def test_deltas_are_still_written_so():
+    data = (DATA / DELTAS[0]).read_bytes()
+    delta = read_delta(DATA / DELTAS[0])
+    written = b"".join(encode_delta(delta.changes, base_id=delta.base_id))
+    # All sections; the head names the version that wrote it.
+    start = (data.index(b"\0\0\0\0", data.index(b'"tables":')) + 63) // 64 * 64
+    assert written[start:-8] == data[start:-8]
 
 
 @pytest.mark.parametrize(("name", "checksum"), [("v1_iso.pecs", "iso"), ("v1_we.pecs", "we")])
