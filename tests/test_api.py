@@ -108,6 +108,7 @@ FLOORS = [
         "persistence.stores.postgres",
         "persistence.stores.file_store",
         "persistence.stores.sqlite_errors",
+        "persistence.stores.sqlite_changes",
         "persistence.stores.sqlite",
         "persistence.stores.lmdb_environment",
         "persistence.stores.lmdb",

@@ -79,27 +79,30 @@ def salvage(path: PathLike, into: PathLike, limits: Limits) -> SalvageReport:
 
 def _beyond(file: LogFile, offset: int, size: int) -> Iterator[int]:
     """Give the numbers of the sound records from *offset* on, wherever they begin."""
-    while offset < size:
-        data = bytes(file.read(offset, min(_BLOCK + HEAD_SIZE, size - offset)))
-        at = data.find(RECORD_MAGIC)
-        if at < 0 or at > _BLOCK:
-            offset += max(min(_BLOCK, len(data) - len(RECORD_MAGIC) + 1), 1)
-            continue
-        offset += at
-        head = None
+    for start in range(offset, size, _BLOCK):
+        data = bytes(file.read(start, min(_BLOCK + HEAD_SIZE, size - start)))
+        at = data.find(RECORD_MAGIC, max(offset - start, 0))
+        while 0 <= at < _BLOCK:
+            number, length = _record_at(file, data[at : at + HEAD_SIZE], start + at, size)
+            if number is not None:
+                yield number
+                offset = start + at + length
+            at = data.find(RECORD_MAGIC, at + length)
+
+
+def _record_at(file: LogFile, data: bytes, offset: int, size: int) -> tuple[int | None, int]:
+    """Return the number of the sound record at *offset* and its size in bytes; None and 1 where there is none."""
+    head = None
+    if len(data) == HEAD_SIZE:
         with contextlib.suppress(InvalidFormatError):
-            if offset + HEAD_SIZE <= size:
-                head = RecordHead.unpack(file.read(offset, HEAD_SIZE), "")
-        if head is None or offset + head.size > size:
-            offset += 1
-            continue
-        stored = file.read(offset + HEAD_SIZE, head.length + SUM_SIZE)
-        found = int.from_bytes(stored[head.length :], "little")
-        if found != record_sum(head, [memoryview(stored)[: head.length]]):
-            offset += 1
-            continue
-        yield head.sequence
-        offset += head.size
+            head = RecordHead.unpack(data, "")
+    if head is None or offset + head.size > size:
+        return None, 1
+    stored = file.read(offset + HEAD_SIZE, head.length + SUM_SIZE)
+    found = int.from_bytes(stored[head.length :], "little")
+    if found != record_sum(head, [memoryview(stored)[: head.length]]):
+        return None, 1
+    return head.sequence, head.size
 
 
 def _runs(numbers: Iterator[int]) -> Iterator[tuple[int, int]]:

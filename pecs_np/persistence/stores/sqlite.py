@@ -28,9 +28,10 @@ from pecs_np.errors import (
 )
 from pecs_np.messages import shown
 from pecs_np.persistence import files
-from pecs_np.persistence.files import PathLike, reporting
+from pecs_np.persistence.files import PathLike, checked_flag, reporting
 from pecs_np.persistence.stores.file_store import FileStore
 from pecs_np.persistence.stores.records import Records
+from pecs_np.persistence.stores.sqlite_changes import SqliteChangeLog
 from pecs_np.persistence.stores.sqlite_errors import damaged, is_busy, sqlite3, told, too_large
 from pecs_np.persistence.stores.store import SCHEMA_VERSION
 
@@ -72,7 +73,7 @@ _READ_LAYOUTS = """
 """
 
 
-class SqliteEntityPlugin(FileStore):
+class SqliteEntityPlugin(FileStore, SqliteChangeLog):
     """Saves entities in an SQLite database.
 
     Several processes may have it open: one writes at a time, and others read meanwhile. The database is
@@ -88,6 +89,8 @@ class SqliteEntityPlugin(FileStore):
     durable : bool
         Whether what was saved also survives a loss of power. Without it, the last batches may be lost
         then; each is still there whole or not at all.
+    audit : bool
+        Whether to keep a log of changes beside the entities: then it is a `DeltaPersistencePlugin` too.
     **options
         Those of `EntityStore`: ``filter``, ``unknown`` and ``limits``.
 
@@ -115,12 +118,21 @@ class SqliteEntityPlugin(FileStore):
 
     _connection: Connection | None = None
 
-    def __init__(self, path: PathLike, *, timeout: float = 5.0, durable: bool = True, **options: Any) -> None:
+    def __init__(
+        self,
+        path: PathLike,
+        *,
+        timeout: float = 5.0,
+        durable: bool = True,
+        audit: bool = False,
+        **options: Any,
+    ) -> None:
         if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 <= timeout < math.inf:
             raise PersistenceError(f"expected a timeout in seconds from 0, found {shown(timeout)}")
         super().__init__(path, durable=durable, **options)
         self._timeout = float(timeout)
-        self._options["timeout"] = timeout
+        self._audit = checked_flag(audit, "audit")
+        self._options |= {"timeout": timeout, "audit": self._audit}
         self._in_memory = path == _MEMORY
         if self._in_memory:
             self._path = _MEMORY
@@ -249,6 +261,7 @@ class SqliteEntityPlugin(FileStore):
             if new:
                 self._patiently(lambda: connection.execute("PRAGMA journal_mode = WAL"))
                 self._make(connection)
+            self._make_changes(connection)
             if not self._in_memory:
                 self._met()
         except BaseException:

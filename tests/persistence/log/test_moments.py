@@ -42,5 +42,5 @@ def test_moments(file, moment, number):
 
 @pytest.mark.parametrize("moment", [0, -1, 5, 9.9, -1e300, None, True, "2", b"", float("nan"), float("inf")])
 def test_what_is_no_moment_of_the_log(file, moment):
-    with pytest.raises(PersistenceError, match="for since, found|expected the records after number"):
+    with pytest.raises(PersistenceError, match=r"for since, found|expected the records after number"):
         record_at(file, moment, "since")
