@@ -271,6 +271,7 @@ def read_head(source: Source, header: Header, limits: Limits) -> Head:
             f"expected head checksum {crc:#018x}, found {found:#018x} at byte {crc_at} of {source.name}",
             suggestion="load a backup",
         )
+    source.registry = registry
     for start, stop in ((end, extension), (crc_at + _CRC.size, size)):
         if stop > start and data[start:stop] != ZEROS[: stop - start]:
             raise CorruptedDataError(f"expected zero bytes, found others at byte {start} of {source.name}")

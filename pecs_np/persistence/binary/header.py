@@ -27,7 +27,7 @@ from pecs_np.errors import (
     LimitExceededError,
     UnsupportedVersionError,
 )
-from pecs_np.persistence.binary.sources import Source
+from pecs_np.persistence.binary.sources import Registry, Source
 from pecs_np.persistence.limits import Limits
 
 __all__ = [
@@ -52,8 +52,6 @@ FOOTER_SIZE = 8
 _LONGEST_NAME = 1024
 _SHORTEST_ENTRY = 25
 _CACHED_SIZE = 1 << 13
-
-Registry = tuple[tuple[str, int], ...]
 
 
 class FormatFlags(IntFlag):

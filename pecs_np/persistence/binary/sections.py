@@ -199,10 +199,11 @@ def check_directory(source: Source, head: Head, expected: tuple[Expected, ...], 
 
 def where(source: Source, place: int, section: Section) -> str:
     """Return what messages call a section."""
-    kind, _, table, _, _, _, offset, *_ = section
+    kind, _, table, type_, _, _, offset, *_ = section
     name = KIND_NAMES[kind] if kind < len(KIND_NAMES) else f"kind {kind}"
-    of = "" if table == NOT_APPLICABLE else f", table {table}"
-    return f"section {place} ({name}{of}) at byte {offset} of {source.name}"
+    of = f" of {source.registry[type_][0]}" if type_ < len(source.registry) else ""
+    within = "" if table == NOT_APPLICABLE else f", table {table}"
+    return f"section {place} ({name}{of}{within}) at byte {offset} of {source.name}"
 
 
 def _check_variable(section: Section, wanted: Expected | None, source: Source, place: int) -> None:

@@ -25,7 +25,9 @@ from pecs_np.persistence.files import InputFile, reporting
 from pecs_np.persistence.limits import Limits
 from pecs_np.persistence.plugins import bytes_from, name_of
 
-__all__ = ["BytesSource", "FileSource", "MappedSource", "Source", "StreamSource"]
+__all__ = ["BytesSource", "FileSource", "MappedSource", "Registry", "Source", "StreamSource"]
+
+Registry = tuple[tuple[str, int], ...]
 
 # One read brings in the head of most saves.
 _FIRST_READ = 1 << 11
@@ -47,11 +49,14 @@ class Source(Protocol):
         Bytes of the save. Of a stream, the head of the save says it.
     ahead : int
         How many bytes to read at first, and whether to read beyond what is needed at all.
+    registry : tuple of (name, version)
+        The types of the save, once they have been read: messages name the places of sections by them.
     """
 
     name: str
     size: int
     ahead: int
+    registry: Registry
 
     def read(self, offset: int, size: int) -> bytes:
         """Return *size* bytes, which are there."""
@@ -81,6 +86,7 @@ class BytesSource:
     """A save in memory. Columns are copied out of it."""
 
     ahead = _FIRST_READ
+    registry: Registry = ()
 
     def __init__(self, data: Any, name: str) -> None:
         try:
@@ -113,6 +119,7 @@ class FileSource:
     """A save on disk. Columns are read straight into their arrays, large ones by two threads."""
 
     ahead = _FIRST_READ
+    registry: Registry = ()
 
     def __init__(self, file: InputFile, threads: int = 1) -> None:
         self.file = file
@@ -215,6 +222,7 @@ class StreamSource:
     """
 
     ahead = 0
+    registry: Registry = ()
 
     def __init__(self, reader: Any, limits: Limits | None = None) -> None:
         self.name = name_of(reader)

@@ -88,7 +88,7 @@ def refuse(save, path, *errors):
     assert [type(error) for error in found] == [type(found[0])] * len(found)
     assert type(found[0]) in errors, found[0]
     for error in found:
-        assert "section 1 (column, table 0) at byte " in str(error)
+        assert f"section 1 (column of {NAME}, table 0) at byte " in str(error)
 
 
 def accept(save, path, raw=RAW):
