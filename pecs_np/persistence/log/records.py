@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from pecs_np.ecs.changes import ChangeSet
@@ -51,9 +51,24 @@ def payload_of(changes: Any, packing: Packing | None) -> tuple[int, float, Any]:
     time = changes.timestamp
     if not isinstance(time, int | float) or not math.isfinite(time):
         raise WorldError(f"expected changes of a time in seconds since 1970, found {shown(time)}")
+    changes = _persistent(changes)
     if not changes:
         return NOTHING, float(time), ()
     return DELTA, float(time), encode_delta(changes, packing=packing)
+
+
+def _persistent(changes: ChangeSet) -> ChangeSet:
+    """Return *changes* without transient components, which saves do not hold either."""
+    transient = {t.name for t in (*changes.types, *changes.lost) if t.transient}
+    if not transient:
+        return changes
+    names = {t.name for t in changes.types} | set(changes.removed)
+    kept = changes.filtered(types=names - transient)
+    resources = None if kept.world is None else kept.world.resources
+    if kept.world is None or resources is None or not transient.intersection(resources.names):
+        return kept
+    lasting = set(resources.names) - transient
+    return replace(kept, world=replace(kept.world, resources=resources.keep(lasting) if lasting else None))
 
 
 def changes_of(records: Iterator[Record], limits: Limits) -> Iterator[LoggedChanges]:

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from pecs_np import ChangeSet, Limits, LoggedChanges, PersistenceError, WorldError
+from pecs_np import (
+    ChangeSet,
+    ChangeTracker,
+    DeltaLog,
+    Limits,
+    LoggedChanges,
+    PersistenceError,
+    World,
+    WorldError,
+)
 from pecs_np.persistence.log.framing import DELTA, NOTHING, RecordHead
 from pecs_np.persistence.log.reading import Record
 from pecs_np.persistence.log.records import changes_of, payload_of
+from pecs_np.testing import assert_worlds_equal
 
 
 def back(kind, time, payload, number=3):
@@ -31,6 +42,27 @@ def test_changes_are_a_delta_and_none_are_nothing(story):
             world.apply(earlier)
         world.apply(found)
         assert world.to_bytes() == story.states[story.changes.index(changes) + 1]
+
+
+def test_transient_components_are_left_out_as_they_are_of_saves(tmp_path, define):
+    Lasting, Passing = (
+        define(name, {"x": np.int64}, transient=name == "Passing") for name in ("Lasting", "Passing")
+    )
+    world = World(seed=1)
+    ids = world.spawn_batch(Lasting(x=[1, 2, 3]), Passing(x=[1, 2, 3]))
+    tracker = ChangeTracker(world)
+    path = tmp_path / "a.log"
+    steps = [
+        lambda: world.column(Passing)["x"].__iadd__(1),
+        lambda: (world.column(Lasting)["x"].__iadd__(1), world.resources.insert(Passing(x=7))),
+        lambda: (world.remove(ids[0], Passing, Lasting), world.resources.insert(Lasting(x=8))),
+        lambda: (world.remove(ids[1], Passing), world.spawn(Passing(x=5))),
+    ]
+    with DeltaLog.open(path, world=world) as log:
+        for step in steps:
+            step()
+            log.append(tracker.take())
+            assert_worlds_equal(log.world(), World.from_bytes(world.to_bytes()))
 
 
 def test_what_cannot_be_logged_is_told():
