@@ -20,7 +20,7 @@ from pecs_np.persistence.binary.blocks import joined
 from pecs_np.persistence.binary.column_writer import encode
 from pecs_np.persistence.consistency import check_current
 from pecs_np.persistence.deltas import Since, as_paths, load_with_deltas, save_changes
-from pecs_np.persistence.files import PathLike
+from pecs_np.persistence.disk import PathLike
 from pecs_np.persistence.filters import PersistenceFilter, filtered, without_transient
 from pecs_np.persistence.formats import BINARY, JSON, AnyFormat, for_path
 from pecs_np.persistence.limits import too_little_memory, within_memory

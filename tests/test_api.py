@@ -52,6 +52,8 @@ FLOORS = [
         "persistence.consistency",
         "persistence.checksum",
         "persistence.compression",
+        "persistence.disk",
+        "persistence.input_files",
         "persistence.files",
         "persistence.filters",
         "persistence.variable",

@@ -28,7 +28,7 @@ from pecs_np import (
     component,
     unregister,
 )
-from pecs_np.persistence import files
+from pecs_np.persistence import disk
 from pecs_np.testing import assert_worlds_equal
 
 
@@ -650,13 +650,13 @@ def test_a_save_that_fails_leaves_file_and_backup(backed_up):
 def pauses(monkeypatch):
     """The pauses that saving made, none of which takes time."""
     made = []
-    monkeypatch.setattr(files.system, "sleep", made.append)
+    monkeypatch.setattr(disk.system, "sleep", made.append)
     return made
 
 
 def failing(monkeypatch, call, times, number):
     """Let a system call fail so many times, and count how often it was made."""
-    real = getattr(files.system, call)
+    real = getattr(disk.system, call)
     made = []
 
     def fails(*arguments):
@@ -665,7 +665,7 @@ def failing(monkeypatch, call, times, number):
             raise OSError(number, os.strerror(number))
         return real(*arguments)
 
-    monkeypatch.setattr(files.system, call, fails)
+    monkeypatch.setattr(disk.system, call, fails)
     return made
 
 
@@ -734,7 +734,7 @@ def test_the_world_may_change_between_two_tries(world, tmp_path, monkeypatch):
     """What is saved is the world of the moment of saving, or an error; never a file that does not load."""
     path = tmp_path / "a.pecs"
     failing(monkeypatch, "replace", 1, errno.EIO)
-    monkeypatch.setattr(files.system, "sleep", lambda _: world.despawn(world.entities()))
+    monkeypatch.setattr(disk.system, "sleep", lambda _: world.despawn(world.entities()))
     try:
         world.save(path, retries=1)
     except PersistenceError:

@@ -31,9 +31,11 @@ from pecs_np.persistence.binary.save import Save
 from pecs_np.persistence.binary.sources import FileSource
 from pecs_np.persistence.compression import Packing, usable_cores
 from pecs_np.persistence.consistency import check_current
-from pecs_np.persistence.files import InputFile, PathLike, named, replace_file
+from pecs_np.persistence.disk import PathLike, named
+from pecs_np.persistence.files import replace_file
 from pecs_np.persistence.filters import PersistenceFilter, without_transient
 from pecs_np.persistence.formats import BINARY, JSON, AnyFormat
+from pecs_np.persistence.input_files import InputFile
 from pecs_np.persistence.limits import Limits, within_memory
 from pecs_np.persistence.loading import PrepareOptions, prepared, read_snapshot
 from pecs_np.persistence.plugins import persistent

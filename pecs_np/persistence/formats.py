@@ -10,7 +10,8 @@ from pecs_np.ecs.snapshot import Snapshot
 from pecs_np.errors import PluginNotFoundError
 from pecs_np.messages import shown
 from pecs_np.persistence.binary.plugin import BinaryPlugin
-from pecs_np.persistence.files import InputFile, PathLike, has_suffix
+from pecs_np.persistence.disk import PathLike, has_suffix
+from pecs_np.persistence.input_files import InputFile
 from pecs_np.persistence.json.plugin import JsonPlugin
 from pecs_np.persistence.plugins import PersistencePlugin
 

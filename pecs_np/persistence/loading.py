@@ -11,7 +11,8 @@ from typing import Any, TypedDict
 from pecs_np.ecs.snapshot import Snapshot, TableFilter
 from pecs_np.errors import ComponentError, PersistenceError, PluginNotFoundError
 from pecs_np.messages import shown, warn
-from pecs_np.persistence.files import backup_of, named
+from pecs_np.persistence.disk import named
+from pecs_np.persistence.files import backup_of
 from pecs_np.persistence.filters import PersistenceFilter, filtered
 from pecs_np.persistence.limits import within_memory
 from pecs_np.persistence.migrations import Migration, MigrationChain, brought_up_to_date

@@ -14,8 +14,8 @@ from pecs_np.ecs.world import World
 from pecs_np.errors import PersistenceError, PluginNotFoundError
 from pecs_np.messages import shown
 from pecs_np.persistence.delta_plugins import DeltaManager
+from pecs_np.persistence.disk import has_suffix
 from pecs_np.persistence.entity_manager import EntityManager
-from pecs_np.persistence.files import has_suffix
 from pecs_np.persistence.filters import PersistenceFilter
 from pecs_np.persistence.formats import BINARY, JSON, AnyFormat, installed
 from pecs_np.persistence.loading import ReadOptions, load_snapshot

@@ -14,8 +14,10 @@ from pecs_np.ecs.world import World
 from pecs_np.errors import InvalidFormatError, PersistenceError, PersistenceIOError
 from pecs_np.messages import shown
 from pecs_np.persistence.consistency import check_current, check_snapshot
-from pecs_np.persistence.files import InputFile, PathLike, replace_file
+from pecs_np.persistence.disk import PathLike
+from pecs_np.persistence.files import replace_file
 from pecs_np.persistence.filters import filtered, without_transient
+from pecs_np.persistence.input_files import InputFile
 from pecs_np.persistence.migrations import brought_up_to_date
 from pecs_np.persistence.reporting import Progress, SavedSize, Tracked, Watch, watching
 

@@ -19,8 +19,8 @@ import pytest
 
 import pecs_np
 from pecs_np import BinaryPlugin, EntityRef, PluginNotFoundError, World, component
-from pecs_np.persistence import files
-from pecs_np.persistence.files import System
+from pecs_np.persistence import disk
+from pecs_np.persistence.disk import System
 from pecs_np.testing import assert_worlds_equal
 
 MEMORY = "/dev/shm"
@@ -340,7 +340,7 @@ def faulty(monkeypatch):
 
     def install(*arguments, **options):
         system = FaultySystem(*arguments, **options)
-        monkeypatch.setattr(files, "system", system)
+        monkeypatch.setattr(disk, "system", system)
         return system
 
     yield install

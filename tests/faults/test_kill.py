@@ -33,7 +33,7 @@ import signal
 import sys
 
 import pecs_np
-from pecs_np.persistence import files
+from pecs_np.persistence import disk
 
 plan = json.loads(sys.stdin.readline())
 plugin = pecs_np.BinaryPlugin(**plan["plugin"])
@@ -42,15 +42,15 @@ world.to_bytes(plugin)
 if not plan["links"]:
     def no_links(source, target):
         raise OSError(errno.ENOTSUP, "no links")
-    files.system.link = no_links
+    disk.system.link = no_links
 
 
-class Killing(files.System):
+class Killing(disk.System):
     def __init__(self, at, halfway):
         self.calls = 0
-        for kind in vars(files.System):
+        for kind in vars(disk.System):
             if not kind.startswith("_"):
-                setattr(self, kind, self.counted(kind, getattr(files.system, kind), at, halfway))
+                setattr(self, kind, self.counted(kind, getattr(disk.system, kind), at, halfway))
 
     def counted(self, kind, real, at, halfway):
         def call(*arguments):
@@ -84,7 +84,7 @@ fail = {
 
 def prepare(call, at):
     if call in {"before", "halfway"}:
-        files.system = Killing(at, call == "halfway")
+        disk.system = Killing(at, call == "halfway")
         return
     for _ in range(plan["counted"] - at):
         try:

@@ -10,7 +10,7 @@ import re
 import pytest
 
 from pecs_np import PecsError, PersistenceIOError
-from pecs_np.persistence import files
+from pecs_np.persistence import disk
 from pecs_np.persistence.log.log import DeltaLog
 
 LEFT = re.compile(r"a\.log(\.lock|\.\d+\.pecs)?|\.pecs-.*\.tmp")
@@ -144,8 +144,8 @@ def test_after_a_flush_that_failed_nothing_more_is_taken(folder, story, faulty, 
     with DeltaLog.open(path, world=story.world()) as log:
         log.append(story.changes[0])
         faulty(0, refusal(errno.EIO), "kind")
-        files.system._fault.kinds = frozenset({"fsync"})
-        system = files.system
+        disk.system._fault.kinds = frozenset({"fsync"})
+        system = disk.system
         system._hits = lambda number, kind: kind == "fsync"
         with pytest.raises(PersistenceIOError, match="failed: Input/output error"):
             log.append(story.changes[1])

@@ -27,7 +27,7 @@ import signal
 import sys
 import time
 
-from pecs_np.persistence import files
+from pecs_np.persistence import disk
 from pecs_np.persistence.log.log import DeltaLog
 
 plan = json.loads(sys.stdin.readline())
@@ -71,12 +71,12 @@ def check():
     shared[3] += sum(name.endswith(".tmp") for name in left)
 
 
-class Killing(files.System):
+class Killing(disk.System):
     def __init__(self, at, halfway):
         self.calls = 0
-        for kind in vars(files.System):
+        for kind in vars(disk.System):
             if not kind.startswith("_"):
-                setattr(self, kind, self.counted(kind, getattr(files.system, kind), at, halfway))
+                setattr(self, kind, self.counted(kind, getattr(disk.system, kind), at, halfway))
 
     def counted(self, kind, real, at, halfway):
         def call(*arguments):
@@ -110,7 +110,7 @@ fail = {
 
 def prepare(call, at):
     if call in {"before", "halfway"}:
-        files.system = Killing(at, call == "halfway")
+        disk.system = Killing(at, call == "halfway")
         return
     for _ in range(plan["counted"] - at):
         try:

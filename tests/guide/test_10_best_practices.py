@@ -14,7 +14,7 @@ import pytest
 
 import pecs_np
 from pecs_np import PersistenceError, PersistenceIOError, World, component, component_type
-from pecs_np.persistence import files
+from pecs_np.persistence import disk
 from pecs_np.testing import assert_worlds_equal
 
 
@@ -39,7 +39,7 @@ def small_world():
     return world
 
 
-class FullDisk(files.System):
+class FullDisk(disk.System):
     """A disk that is full for the first writes."""
 
     def __init__(self, refusals):
@@ -132,19 +132,19 @@ def test_handle_errors_gracefully(monkeypatch, capsys):
 
     world = small_world()
     for refusals in (0, 2):
-        disk = FullDisk(refusals)
-        monkeypatch.setattr(files, "system", disk)
+        full = FullDisk(refusals)
+        monkeypatch.setattr(disk, "system", full)
         save_with_retry(world, "game.pecs", 3)
         told = capsys.readouterr().err.splitlines()
         assert [line.split(":")[0] for line in told] == [
             f"Save failed (attempt {i + 1})" for i in range(refusals)
         ]
-        assert disk.asked > refusals
+        assert full.asked > refusals
         assert_worlds_equal(World.load("game.pecs"), world)
 
     before = Path("game.pecs").read_bytes()
     world.spawn()
-    monkeypatch.setattr(files, "system", FullDisk(3))
+    monkeypatch.setattr(disk, "system", FullDisk(3))
     with pytest.raises(PersistenceIOError) as caught:
         save_with_retry(world, "game.pecs", 3)
     assert caught.value.errno == errno.ENOSPC
@@ -152,16 +152,16 @@ def test_handle_errors_gracefully(monkeypatch, capsys):
     assert Path("game.pecs").read_bytes() == before
     assert os.listdir() == ["game.pecs"]
 
-    disk = FullDisk(2)
-    monkeypatch.setattr(files, "system", disk)
+    full = FullDisk(2)
+    monkeypatch.setattr(disk, "system", full)
     world.save("game.pecs", retries=3)
-    assert disk.pauses == [0.1, 0.2]
+    assert full.pauses == [0.1, 0.2]
     assert len(World.load("game.pecs")) == 4
     # What cannot change is not tried again.
-    monkeypatch.setattr(files, "system", disk := FullDisk(0))
+    monkeypatch.setattr(disk, "system", full := FullDisk(0))
     with pytest.raises(PersistenceIOError) as caught:
         world.save("missing/game.pecs", retries=3)
-    assert not disk.pauses
+    assert not full.pauses
     assert not caught.value.is_recoverable
 
 

@@ -19,8 +19,9 @@ import pytest
 
 import pecs_np
 from pecs_np import BinaryPlugin, CorruptedDataError, PersistenceError, PersistenceIOError, World
-from pecs_np.persistence import files
-from pecs_np.persistence.files import InputFile, read_file, replace_file
+from pecs_np.persistence import disk
+from pecs_np.persistence.files import replace_file
+from pecs_np.persistence.input_files import read_file
 from pecs_np.testing import assert_worlds_equal
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX files and signals")
@@ -243,12 +244,6 @@ def test_a_name_as_long_as_the_system_allows_can_be_saved(tmp_path, letter, coun
     assert names(tmp_path) == [name]
 
 
-def test_reading_what_is_not_there_is_an_error_of_the_library(tmp_path):
-    with pytest.raises(PersistenceIOError) as caught:
-        read_file(tmp_path / "missing")
-    assert caught.value.errno == 2
-
-
 @posix
 def test_a_directory_that_may_not_be_written_is_an_error_and_the_old_file_stays():
     code = """
@@ -281,15 +276,15 @@ def test_a_disk_that_fills_up_at_any_byte_is_an_error_and_the_old_file_stays(tmp
 import errno, os, resource, sys
 import numpy as np
 import pecs_np
-from pecs_np.persistence import files
+from pecs_np.persistence import disk
 
 path = sys.argv[1]
 plugin = pecs_np.BinaryPlugin(**eval(sys.argv[2]))
 if sys.argv[3] == "False":
     def no_links(source, target):
         raise OSError(errno.ENOTSUP, "no links")
-    files.system.link = no_links
-files.system.fsync = lambda descriptor: None
+    disk.system.link = no_links
+disk.system.fsync = lambda descriptor: None
 Filling = pecs_np.make_component("Filling", {"x": np.float64})
 world = pecs_np.World(seed=1)
 world.spawn_batch(Filling(x=np.arange(200.0)))
@@ -465,10 +460,10 @@ def pauses(monkeypatch):
     """The pauses that would have been made."""
     found = []
 
-    class Restless(files.System):
+    class Restless(disk.System):
         sleep = staticmethod(found.append)
 
-    monkeypatch.setattr(files, "system", Restless())
+    monkeypatch.setattr(disk, "system", Restless())
     return found
 
 
@@ -713,14 +708,3 @@ def test_what_is_no_regular_file_is_not_replaced(world, tmp_path, monkeypatch, p
 def test_a_device_that_holds_nothing_is_no_save():
     with pytest.raises(CorruptedDataError, match=os.devnull):
         World.load(os.devnull)
-
-
-def test_a_file_can_be_closed_twice_and_then_not_be_read(old):
-    with InputFile(old) as file:
-        data = bytearray(3)
-        file.read_into(memoryview(data), 0)
-        assert data == b"old"
-        file.close()
-        with pytest.raises(PersistenceIOError, match=r"reading .* failed"):
-            file.read_into(memoryview(data), 0)
-    file.close()

@@ -15,7 +15,9 @@ from pecs_np.persistence.binary.header import MAGIC, VERSIONS, read_header
 from pecs_np.persistence.binary.sources import BytesSource, FileSource, Source, StreamSource
 from pecs_np.persistence.compression import CompressionType, Packing, usable_cores
 from pecs_np.persistence.consistency import check_current, check_snapshot
-from pecs_np.persistence.files import InputFile, PathLike, checked_flag
+from pecs_np.persistence.disk import PathLike
+from pecs_np.persistence.files import checked_flag
+from pecs_np.persistence.input_files import InputFile
 from pecs_np.persistence.limits import Limits, too_little_memory
 from pecs_np.persistence.plugins import PersistencePlugin
 

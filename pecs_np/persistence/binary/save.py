@@ -23,7 +23,8 @@ from pecs_np.persistence.binary.framing import VERSION
 from pecs_np.persistence.binary.header import read_header
 from pecs_np.persistence.binary.sources import FileSource, MappedSource, Source
 from pecs_np.persistence.compression import usable_cores
-from pecs_np.persistence.files import InputFile, PathLike
+from pecs_np.persistence.disk import PathLike
+from pecs_np.persistence.input_files import InputFile
 from pecs_np.persistence.limits import Limits, within_memory
 from pecs_np.persistence.resolving import resolve_types
 

@@ -21,7 +21,8 @@ from pecs_np.errors import (
 from pecs_np.messages import shown
 from pecs_np.persistence.binary.blocks import SMALL
 from pecs_np.persistence.checksum import combine, crc64
-from pecs_np.persistence.files import InputFile, reporting
+from pecs_np.persistence.disk import reporting
+from pecs_np.persistence.input_files import InputFile
 from pecs_np.persistence.limits import Limits
 from pecs_np.persistence.plugins import bytes_from, name_of
 

@@ -8,12 +8,13 @@ import re
 
 from pecs_np.ecs.snapshot import Snapshot
 from pecs_np.errors import CorruptedDataError
-from pecs_np.persistence import files
+from pecs_np.persistence import disk
 from pecs_np.persistence.binary.framing import read_head
 from pecs_np.persistence.binary.header import read_header
 from pecs_np.persistence.binary.plugin import BinaryPlugin
 from pecs_np.persistence.binary.sources import BytesSource, FileSource, Source
-from pecs_np.persistence.files import InputFile, replace_file
+from pecs_np.persistence.files import replace_file
+from pecs_np.persistence.input_files import InputFile
 from pecs_np.persistence.limits import Limits
 from pecs_np.persistence.loading import prepared
 from pecs_np.persistence.log.framing import LogStart
@@ -86,4 +87,4 @@ def remove_bases(path: str, keep: int | None) -> None:
             if match and int(match[1]) != keep:
                 # What stays takes space, and nothing else.
                 with contextlib.suppress(OSError):
-                    files.system.unlink(os.path.join(folder, found))
+                    disk.system.unlink(os.path.join(folder, found))

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 
 from pecs_np.errors import CorruptedDataError
-from pecs_np.persistence import files
+from pecs_np.persistence import disk
 from pecs_np.persistence.log.moments import gone
 from pecs_np.persistence.log.reading import LogFile, Record
 
@@ -65,6 +65,6 @@ def follow(file: LogFile, path: str, *, pause: float, timeout: float | None) -> 
                 continue
             if deadline is not None and time.monotonic() >= deadline:
                 return
-            files.system.sleep(pause)
+            disk.system.sleep(pause)
     finally:
         file.close()

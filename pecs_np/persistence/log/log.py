@@ -15,7 +15,8 @@ from pecs_np.errors import PersistenceError, PersistenceIOError
 from pecs_np.messages import shown
 from pecs_np.persistence.binary.plugin import BinaryPlugin
 from pecs_np.persistence.delta_plugins import DeltaPersistencePlugin
-from pecs_np.persistence.files import PathLike, checked_flag, reporting
+from pecs_np.persistence.disk import PathLike, reporting
+from pecs_np.persistence.files import checked_flag
 from pecs_np.persistence.limits import Limits
 from pecs_np.persistence.log.base import load_base, remove_bases
 from pecs_np.persistence.log.compaction import create, shorten

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
 from pecs_np.errors import CorruptedDataError, PersistenceError, PersistenceIOError
-from pecs_np.persistence import files
-from pecs_np.persistence.files import InputFile, PathLike, reporting
+from pecs_np.persistence import disk
+from pecs_np.persistence.disk import PathLike, reporting
+from pecs_np.persistence.input_files import InputFile
 from pecs_np.persistence.log.framing import (
     HEAD_SIZE,
     START_SIZE,
@@ -178,13 +179,13 @@ class LogFile:
     def size(self) -> int:
         """Return how many bytes the file has now."""
         with reporting("reading", self.name):
-            return files.system.fstat(self.file.descriptor).st_size
+            return disk.system.fstat(self.file.descriptor).st_size
 
     def is_at(self, path: PathLike) -> bool:
         """Tell whether the file at *path* is this one, and not one that took its place."""
         with reporting("reading", path):
-            there = files.system.stat(path)
-            here = files.system.fstat(self.file.descriptor)
+            there = disk.system.stat(path)
+            here = disk.system.fstat(self.file.descriptor)
         return stat.S_ISREG(there.st_mode) and (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
 
     def _records(self, end: End, stop: int | None = None) -> Iterator[Record]:

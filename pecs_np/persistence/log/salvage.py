@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pecs_np.errors import CorruptedDataError, InvalidFormatError, PersistenceError
-from pecs_np.persistence.files import InputFile, PathLike, named, replace_file, reporting
+from pecs_np.persistence.disk import PathLike, named, reporting
+from pecs_np.persistence.files import replace_file
+from pecs_np.persistence.input_files import InputFile
 from pecs_np.persistence.limits import Limits
 from pecs_np.persistence.log.base import base_path, load_base
 from pecs_np.persistence.log.compaction import replace_log

@@ -8,7 +8,7 @@ from typing import Any
 from pecs_np.ecs.world import World
 from pecs_np.errors import CorruptedDataError, LimitExceededError
 from pecs_np.persistence.binary.sources import StreamSource
-from pecs_np.persistence.files import InputFile
+from pecs_np.persistence.input_files import InputFile
 from pecs_np.persistence.limits import Limits, within_memory
 from pecs_np.persistence.log.base import base_path, decode_base
 from pecs_np.persistence.log.compaction import stretch

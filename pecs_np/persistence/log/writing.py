@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from pecs_np.errors import PersistenceError, PersistenceIOError
-from pecs_np.persistence import files
-from pecs_np.persistence.files import printable, reporting
+from pecs_np.persistence import disk
+from pecs_np.persistence.disk import printable, reporting
 from pecs_np.persistence.log.framing import RecordHead, record_buffers
 from pecs_np.persistence.log.reading import LogFile
 
@@ -37,9 +37,9 @@ class WriterLock:
     def __init__(self, path: str) -> None:
         name = f"{path}.lock"
         with reporting("locking", name):
-            self._descriptor = files.system.open(name, os.O_RDWR | os.O_CREAT | _FLAGS, 0o666)
+            self._descriptor = disk.system.open(name, os.O_RDWR | os.O_CREAT | _FLAGS, 0o666)
             try:
-                files.system.lock(self._descriptor)
+                disk.system.lock(self._descriptor)
             except OSError as error:
                 self.close()
                 if error.errno not in _TAKEN:
@@ -62,7 +62,7 @@ class WriterLock:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             with contextlib.suppress(OSError):
-                files.system.close(descriptor)
+                disk.system.close(descriptor)
 
 
 class LogWriter:
@@ -86,7 +86,7 @@ class LogWriter:
         self._broken: str | None = None
         self._process = os.getpid()
         with reporting("opening", path):
-            self._descriptor = files.system.open(path, os.O_WRONLY | os.O_APPEND | _FLAGS)
+            self._descriptor = disk.system.open(path, os.O_WRONLY | os.O_APPEND | _FLAGS)
 
     def check(self) -> None:
         """Raise where nothing may be written any more."""
@@ -121,13 +121,13 @@ class LogWriter:
         head, buffers, total = record_buffers(RecordHead(kind, 0, end.sequence + 1, time, end.sum), payload)
         with reporting("appending to", self._path):
             if self.file.torn:
-                files.system.truncate(self._descriptor, end.offset)
+                disk.system.truncate(self._descriptor, end.offset)
                 self.file.torn = False
             try:
                 for buffer in buffers:
                     view = memoryview(buffer)
                     while view:
-                        count = files.system.write(self._descriptor, view[:_MOST_AT_ONCE])
+                        count = disk.system.write(self._descriptor, view[:_MOST_AT_ONCE])
                         if not count:
                             raise OSError(errno.EIO, "it takes no more bytes")
                         view = view[count:]
@@ -148,7 +148,7 @@ class LogWriter:
 
     def _flush(self) -> None:
         try:
-            files.system.fsync(self._descriptor)
+            disk.system.fsync(self._descriptor)
         except BaseException:
             self._broken = "a flush failed"
             raise
@@ -158,7 +158,7 @@ class LogWriter:
         before = self._broken
         self._broken = before or "half a record could not be cut off"
         with contextlib.suppress(OSError):
-            files.system.truncate(self._descriptor, offset)
+            disk.system.truncate(self._descriptor, offset)
             self._broken = before
 
     def __del__(self) -> None:
@@ -169,4 +169,4 @@ class LogWriter:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             with contextlib.suppress(OSError):
-                files.system.close(descriptor)
+                disk.system.close(descriptor)

@@ -13,8 +13,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
 from pecs_np.errors import CorruptedDataError, PersistenceError, PersistenceIOError
-from pecs_np.persistence import files
-from pecs_np.persistence.files import PathLike, checked_flag, printable, reporting
+from pecs_np.persistence import disk
+from pecs_np.persistence.disk import PathLike, printable, reporting
+from pecs_np.persistence.files import checked_flag
 from pecs_np.persistence.stores.store import EntityStore
 
 __all__ = ["FileStore"]
@@ -113,14 +114,14 @@ class FileStore(EntityStore):
     def _met(self) -> os.stat_result:
         """Return what the system says of the file, which is from now on the one that it has to be."""
         with reporting("opening", self._path):
-            found = files.system.stat(self._path)
+            found = disk.system.stat(self._path)
         self._identity = found.st_dev, found.st_ino
         return found
 
     def _check_place(self) -> os.stat_result:
         """Return what the system says of the file, or raise where it is not the one that was opened."""
         with reporting("using the store", self._path):
-            found = files.system.stat(self._path)
+            found = disk.system.stat(self._path)
         if (found.st_dev, found.st_ino) != self._identity:
             raise PersistenceIOError(
                 f"expected the file that was opened, found another one as {self._name()}",
@@ -134,7 +135,7 @@ class FileStore(EntityStore):
         """Raise where the path is of something that no file can take the place of."""
         with reporting("opening", self._path):
             with contextlib.suppress(FileNotFoundError):
-                mode = files.system.stat(self._path).st_mode
+                mode = disk.system.stat(self._path).st_mode
                 if stat.S_ISDIR(mode):
                     raise IsADirectoryError(errno.EISDIR, "it is a folder")
                 if not stat.S_ISREG(mode):

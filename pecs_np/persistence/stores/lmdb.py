@@ -22,7 +22,7 @@ from pecs_np.errors import (
     PluginNotFoundError,
 )
 from pecs_np.messages import shown
-from pecs_np.persistence.files import PathLike
+from pecs_np.persistence.disk import PathLike
 from pecs_np.persistence.stores.file_store import FileStore
 from pecs_np.persistence.stores.lmdb_environment import DATABASES, Environment, Work
 from pecs_np.persistence.stores.records import Records

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from pecs_np.errors import PersistenceIOError
-from pecs_np.persistence.files import printable
+from pecs_np.persistence.disk import printable
 
 __all__ = ["DATABASES", "Environment", "Work"]
 

@@ -27,8 +27,9 @@ from pecs_np.errors import (
     PersistenceError,
 )
 from pecs_np.messages import shown
-from pecs_np.persistence import files
-from pecs_np.persistence.files import PathLike, checked_flag, reporting
+from pecs_np.persistence import disk
+from pecs_np.persistence.disk import PathLike, reporting
+from pecs_np.persistence.files import checked_flag
 from pecs_np.persistence.stores.file_store import FileStore
 from pecs_np.persistence.stores.records import Records
 from pecs_np.persistence.stores.sqlite_changes import SqliteChangeLog
@@ -272,7 +273,7 @@ class SqliteEntityPlugin(FileStore, SqliteChangeLog):
     def _check_length(self) -> None:
         """Raise where a file is too short for a database: SQLite would take it for an empty one."""
         with reporting("opening", self._path), contextlib.suppress(FileNotFoundError):
-            size = files.system.stat(self._path).st_size
+            size = disk.system.stat(self._path).st_size
             if 0 < size < _SHORTEST:
                 raise InvalidFormatError(
                     f"expected an SQLite database, found {size} bytes as {self._name()}",
@@ -315,7 +316,7 @@ class SqliteEntityPlugin(FileStore, SqliteChangeLog):
             except sqlite3().OperationalError as error:
                 if not is_busy(error) or time.monotonic() > end:
                     raise
-                files.system.sleep(pause)
+                disk.system.sleep(pause)
                 pause = min(2 * pause, 0.1)
             else:
                 return

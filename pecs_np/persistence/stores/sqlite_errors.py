@@ -13,7 +13,7 @@ from pecs_np.errors import (
     PersistenceIOError,
     PluginNotFoundError,
 )
-from pecs_np.persistence.files import printable
+from pecs_np.persistence.disk import printable
 
 __all__ = ["damaged", "is_busy", "sqlite3", "told", "too_large"]
 

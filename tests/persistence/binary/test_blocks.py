@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pecs_np import BinaryPlugin, ComponentValueError, EntityRef, PersistenceError, World, component
 from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn
-from pecs_np.persistence import files
+from pecs_np.persistence import disk
 from pecs_np.persistence.binary import column_writer
 from pecs_np.persistence.binary import plugin as plugin_module
 from pecs_np.persistence.binary.blocks import SMALL, Blocks, Budget, Expanded, Whole, rechunked
@@ -499,7 +499,7 @@ def test_a_file_is_not_replaced_by_one_of_a_world_that_changed(kind, options, tm
     world, path, plugin = WORLDS[kind](), tmp_path / "a.pecs", BinaryPlugin(**options)
     expected = world.to_bytes(plugin)
     world.save_with(path, plugin)
-    write, calls = files.system.write, []
+    write, calls = disk.system.write, []
 
     def changing(descriptor, view):
         if not calls:
@@ -507,7 +507,7 @@ def test_a_file_is_not_replaced_by_one_of_a_world_that_changed(kind, options, tm
         calls.append(len(view))
         return write(descriptor, view)
 
-    monkeypatch.setattr(files.system, "write", changing)
+    monkeypatch.setattr(disk.system, "write", changing)
     try:
         world.save_with(path, plugin)
     except PersistenceError as error:

@@ -40,7 +40,7 @@ from pecs_np import (
     component_type,
     unregister,
 )
-from pecs_np.persistence import files
+from pecs_np.persistence import disk
 from pecs_np.testing import assert_worlds_equal
 
 ROOT = Path(pecs_np.__file__).parents[1]
@@ -760,13 +760,13 @@ def test_a_save_cut_short_or_added_to_cannot_be_opened(tmp_path):
 def reads(monkeypatch):
     """The (offset, size) of every read from a file."""
     seen = []
-    read_at = files.system.read_at
+    read_at = disk.system.read_at
 
     def counting(descriptor, view, offset):
         seen.append((offset, len(view)))
         return read_at(descriptor, view, offset)
 
-    monkeypatch.setattr(files.system, "read_at", counting)
+    monkeypatch.setattr(disk.system, "read_at", counting)
     return seen
 
 
@@ -993,14 +993,14 @@ def test_threads_that_touch_a_save_of_version_1_at_once_read_it_once(define, tmp
     world = World(seed=1)
     world.spawn_batch(define("OpenedShared", {"x": np.float64})(x=np.arange(50_000.0)))
     world.save_with(path, BinaryPlugin(version=1))
-    read, read_at = [], files.system.read_at
+    read, read_at = [], disk.system.read_at
 
     def counted(descriptor, view, offset):
         count = read_at(descriptor, view, offset)
         read.append(count)
         return count
 
-    monkeypatch.setattr(files.system, "read_at", counted)
+    monkeypatch.setattr(disk.system, "read_at", counted)
     together = threading.Barrier(8)
     sums = []
 

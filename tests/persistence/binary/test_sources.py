@@ -38,7 +38,7 @@ from pecs_np import (
     World,
     component,
 )
-from pecs_np.persistence import files
+from pecs_np.persistence import disk
 from pecs_np.testing import assert_worlds_equal
 
 ROOT = Path(pecs_np.__file__).parents[1]
@@ -578,7 +578,7 @@ def test_whatever_happens_while_a_large_column_is_read_ends_the_reading(
     large, monkeypatch, at, error, expected
 ):
     _, path, start = large
-    read_at = files.system.read_at
+    read_at = disk.system.read_at
 
     def failing(descriptor, view, offset):
         if offset <= start + at < offset + len(view):
@@ -590,7 +590,7 @@ def test_whatever_happens_while_a_large_column_is_read_ends_the_reading(
     threads = threading.active_count()
     for reading in ("load", "open"):
         with monkeypatch.context() as patched:
-            patched.setattr(files.system, "read_at", failing)
+            patched.setattr(disk.system, "read_at", failing)
             with pytest.raises(expected):
                 READING[reading](path)
         assert threading.active_count() == threads

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pecs_np import DeltaLog, PersistenceIOError
-from pecs_np.persistence import files
+from pecs_np.persistence import disk
 from pecs_np.persistence.log.framing import START_SIZE, LogStart
 
 
@@ -47,9 +47,9 @@ def test_one_that_cannot_be_finished_leaves_the_log_usable(log, tmp_path, story,
                 raise OSError(28, "no room")
             real(source, target)
 
-        real = files.system.replace
+        real = disk.system.replace
         with monkeypatch.context() as patch:
-            patch.setattr(files.system, "replace", replace, raising=False)
+            patch.setattr(disk.system, "replace", replace, raising=False)
             with pytest.raises(PersistenceIOError, match="no room"):
                 log.compact()
         assert (log.start, log.sequence) == (0, 5)

@@ -12,7 +12,7 @@ import pytest
 
 import pecs_np
 from pecs_np import ChangeSet, CorruptedDataError, DeltaLog, PersistenceError, PersistenceIOError, World
-from pecs_np.persistence import files
+from pecs_np.persistence import disk
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_it_waits_for_what_is_to_come(log, reader, story, monkeypatch):
         if (changes := next(coming, None)) is not None:
             log.append(changes)
 
-    monkeypatch.setattr(files.system, "sleep", sleep, raising=False)
+    monkeypatch.setattr(disk.system, "sleep", sleep, raising=False)
     found = []
     for changes in reader.follow(pause=0.5):
         found.append(changes.sequence)

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from pecs_np import CorruptedDataError, DeltaLog, PersistenceError, PersistenceIOError
-from pecs_np.persistence import files
+from pecs_np.persistence import disk
 from pecs_np.persistence.log.framing import RecordHead, record_buffers
 from pecs_np.persistence.log.reading import LogFile
 
@@ -57,7 +57,7 @@ def test_it_knows_whether_it_is_still_in_its_place(path):
 
 def meddling(monkeypatch, meddle):
     """Let *meddle* happen once, before the third read from now on."""
-    real, calls = files.system.read_at, []
+    real, calls = disk.system.read_at, []
 
     def read_at(*arguments):
         calls.append(arguments)
@@ -65,7 +65,7 @@ def meddling(monkeypatch, meddle):
             meddle()
         return real(*arguments)
 
-    monkeypatch.setattr(files.system, "read_at", read_at, raising=False)
+    monkeypatch.setattr(disk.system, "read_at", read_at, raising=False)
 
 
 def test_a_writer_that_cuts_a_torn_tail_and_goes_on_is_no_damage(path, story, monkeypatch):

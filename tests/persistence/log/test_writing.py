@@ -12,7 +12,7 @@ import pytest
 
 import pecs_np
 from pecs_np import ChangeTracker, DeltaLog, PersistenceIOError, World
-from pecs_np.persistence import files
+from pecs_np.persistence import disk
 from pecs_np.persistence.log.writing import WriterLock
 from pecs_np.testing import assert_worlds_equal
 
@@ -55,7 +55,7 @@ def test_however_little_the_system_takes_at_once(tmp_path, monkeypatch, define, 
     with DeltaLog.open(tmp_path / "a.log", "process", world=world) as log:
         world.insert(ids, Heat(kelvin=np.arange(rows, dtype=float)))
         monkeypatch.setattr(
-            files.system, "write", lambda descriptor, view: os.write(descriptor, view[:most]), raising=False
+            disk.system, "write", lambda descriptor, view: os.write(descriptor, view[:most]), raising=False
         )
         log.append(tracker.take())
     assert_worlds_equal(DeltaLog.restore(tmp_path / "a.log"), world)
@@ -63,7 +63,7 @@ def test_however_little_the_system_takes_at_once(tmp_path, monkeypatch, define, 
 
 @pytest.mark.parametrize(("call", "goes_on"), [("write", True), ("fsync", False)])
 def test_an_append_that_is_interrupted_leaves_the_log_as_it_was(tmp_path, monkeypatch, story, call, goes_on):
-    real = getattr(files.system, call)
+    real = getattr(disk.system, call)
 
     def interrupt(*arguments):
         real(*arguments)
@@ -73,7 +73,7 @@ def test_an_append_that_is_interrupted_leaves_the_log_as_it_was(tmp_path, monkey
         log.append(story.changes[0])
         data = (tmp_path / "a.log").read_bytes()
         with monkeypatch.context() as patch:
-            patch.setattr(files.system, call, interrupt, raising=False)
+            patch.setattr(disk.system, call, interrupt, raising=False)
             with pytest.raises(KeyboardInterrupt):
                 log.append(story.changes[1])
         assert (tmp_path / "a.log").read_bytes() == data
@@ -96,8 +96,8 @@ def test_half_a_record_that_cannot_be_cut_off_ends_it(tmp_path, monkeypatch, sto
             raise OSError(28, "no room")
 
         with monkeypatch.context() as patch:
-            patch.setattr(files.system, "truncate", refuse, raising=False)
-            patch.setattr(files.system, "write", half, raising=False)
+            patch.setattr(disk.system, "truncate", refuse, raising=False)
+            patch.setattr(disk.system, "write", half, raising=False)
             with pytest.raises(PersistenceIOError, match="no room"):
                 log.append(story.changes[0])
         with pytest.raises(PersistenceIOError, match="half a record could not be cut off; close it"):
