@@ -180,6 +180,11 @@ class Snapshot:
     def __len__(self) -> int:
         return self.entity_count
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        own = self.copy()
+        parts = own.tables, own.resources, own.version, own.metadata, own.rngs, own.id_source, own.sound
+        return Snapshot, parts
+
     def __repr__(self) -> str:
         return f"<Snapshot of {self.entity_count} entities in {len(self.tables)} tables: {', '.join(t.name for t in self.types)}>"
 

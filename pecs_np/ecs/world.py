@@ -490,6 +490,9 @@ class World:
         """Return a world of its own with the same entities, resources and generators; no commands."""
         return self.from_snapshot(self.snapshot(copy=True))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self).from_snapshot, (self.snapshot(copy=True),)
+
     def validate(self) -> Validation:
         """Check every invariant of the world; the result is true if all hold, and lists what does not."""
         return validate(self)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -369,3 +371,20 @@ def test_a_column_is_asked_for_by_class_or_by_name(define):
     for wrong in (None, [], 5):
         with pytest.raises(ComponentDefinitionError, match="expected a component"):
             snapshot.column(wrong)
+
+
+def test_worlds_and_snapshots_can_be_pickled_and_copied_before_a_save_and_after():
+    world = World(seed=3, version=2, metadata={"a": [1]})
+    ids = world.spawn_batch(count=3)
+    world.rngs.create("dice")
+    world.despawn(ids[1])
+    expected = world.to_bytes()
+    for made in (world, world.snapshot(), world.snapshot(copy=True)):
+        for copied in (pickle.loads(pickle.dumps(made)), copy.deepcopy(made)):
+            assert type(copied) is type(made)
+            back = World.from_snapshot(copied) if isinstance(copied, Snapshot) else copied
+            assert back.validate()
+            assert back.to_bytes() == expected
+    part = pickle.loads(pickle.dumps(world.snapshot()))
+    world.spawn()
+    assert not part.outdated
