@@ -215,6 +215,8 @@ class DeltaLog(DeltaPersistencePlugin):
     def append(self, changes: ChangeSet) -> int:
         """Append *changes* as a record and return its number; also where nothing changed.
 
+        Transient components are left out, as they are of saves.
+
         Raises
         ------
         PersistenceIOError
