@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import contextlib
 from collections.abc import Iterable, Iterator
 from types import MappingProxyType
 from typing import Any, Self
@@ -61,6 +62,7 @@ class Storage:
         self.source = StableIdSource(seed)
         self.index: StableIndex | None = None
         self.awaited: Awaited | None = None
+        self._set_aside: list[NDArray[np.uint64]] | None = None
         self.tables: list[Table] = []
         self.types: dict[str, ComponentType] = {}
         self.by_names: dict[tuple[str, ...], Table] = {}
@@ -343,8 +345,23 @@ class Storage:
             fresh = self.entities.allocate(len(asked)).array()
             self._await(asked, fresh)
             self.stable_index().add(asked, fresh)
+            if self._set_aside is not None:
+                self._set_aside.append(fresh)
             found[lacking] = fresh[which]
         return found
+
+    @contextlib.contextmanager
+    def undoing(self) -> Iterator[None]:
+        """Give back the ids that `identify` sets aside in the block where that fails."""
+        self._set_aside = []
+        try:
+            yield
+        except BaseException:
+            for ids in self._set_aside:
+                self.entities.release(ids)
+            raise
+        finally:
+            self._set_aside = None
 
     def allocate_for(self, stable_ids: Array) -> IdColumn:
         """Return new entity ids for the free *stable_ids*, shape (n,); those set aside for awaited ones."""

@@ -16,8 +16,6 @@ from pecs_np.persistence.log.reading import LogFile
 
 __all__ = ["LogWriter", "WriterLock"]
 
-_FLAGS = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-_MOST_AT_ONCE = 1 << 30
 _TAKEN = frozenset({errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK})
 
 
@@ -37,7 +35,7 @@ class WriterLock:
     def __init__(self, path: str) -> None:
         name = f"{path}.lock"
         with reporting("locking", name):
-            self._descriptor = disk.system.open(name, os.O_RDWR | os.O_CREAT | _FLAGS, 0o666)
+            self._descriptor = disk.system.open(name, os.O_RDWR | os.O_CREAT | disk.FLAGS, 0o666)
             try:
                 disk.system.lock(self._descriptor)
             except OSError as error:
@@ -86,7 +84,7 @@ class LogWriter:
         self._broken: str | None = None
         self._process = os.getpid()
         with reporting("opening", path):
-            self._descriptor = disk.system.open(path, os.O_WRONLY | os.O_APPEND | _FLAGS)
+            self._descriptor = disk.system.open(path, os.O_WRONLY | os.O_APPEND | disk.FLAGS)
 
     def check(self) -> None:
         """Raise where nothing may be written any more."""
@@ -127,7 +125,7 @@ class LogWriter:
                 for buffer in buffers:
                     view = memoryview(buffer)
                     while view:
-                        count = disk.system.write(self._descriptor, view[:_MOST_AT_ONCE])
+                        count = disk.system.write(self._descriptor, view[: disk.MOST_AT_ONCE])
                         if not count:
                             raise OSError(errno.EIO, "it takes no more bytes")
                         view = view[count:]

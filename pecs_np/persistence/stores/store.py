@@ -191,8 +191,9 @@ class EntityStore(EntityPersistencePlugin):
         if lacking:
             distinct = np.delete(distinct, lacking)
             found = [value for value in found if value is not None]
-        snapshot = self._snapshot(world, distinct, found)  # type: ignore[arg-type]
-        upsert(world, snapshot)
+        with world._storage.undoing():
+            snapshot = self._snapshot(world, distinct, found)  # type: ignore[arg-type]
+            upsert(world, snapshot)
         if len(snapshot.tables) == 1 and len(distinct) == len(asked):
             return snapshot.tables[0].entities.array()
         ids: NDArray[np.uint64] = world._storage.find_stable(asked)

@@ -174,6 +174,8 @@ def test_any_flipped_bit_loads_or_is_an_error_of_the_library(store):
         except PecsError:
             refused += 1
             assert len(world) == 0
+            if world._storage.awaited is not None:  # what was set aside for it is given back
+                assert len(world._storage.awaited.pairs()[0]) == 0
         else:
             assert len(world) == 1
         assert world.validate()
