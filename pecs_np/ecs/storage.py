@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import contextlib
+import threading
 from collections.abc import Iterable, Iterator
 from types import MappingProxyType
 from typing import Any, Self
