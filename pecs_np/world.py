@@ -28,7 +28,7 @@ from pecs_np.persistence.loading import LoadOptions, PrepareOptions, ReadOptions
 from pecs_np.persistence.migrations import Migration, MigrationChain
 from pecs_np.persistence.plugins import PersistencePlugin, world_made_by
 from pecs_np.persistence.reporting import Progress, SaveReport
-from pecs_np.persistence.resolving import Unknown
+from pecs_np.persistence.resolving import Unknown, is_current
 from pecs_np.persistence.saving import SaveOptions, WriteOptions, check_plugin, save_stream, save_world
 
 __all__ = ["World"]
@@ -367,7 +367,9 @@ class World(ecs.World):  # noqa: D101 - it has the docstring of its base
         else:
             check_plugin(plugin)
         try:
-            snapshot = prepared(plugin.decode(data, "<bytes>"), "<bytes>", **options)
+            snapshot = plugin.decode(data, "<bytes>")
+            if options or not is_current(snapshot):
+                snapshot = prepared(snapshot, "<bytes>", **options)
             if not snapshot.sound:
                 return cls.from_snapshot(snapshot)
             world = cls()

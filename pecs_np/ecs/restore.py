@@ -98,16 +98,13 @@ def fill(world: World, snapshot: Snapshot) -> None:
         )
     entities = Entities.holding([table.entities for table in snapshot.tables])
     itself = None if snapshot.sound else EntityMap((t.entities, t.entities) for t in snapshot.tables)
-    with storage.changing():
-        if storage.tables or storage.index is not None:
+    if storage.tables or storage.index is not None:
+        with storage.changing():
             storage.clear()
-        storage.entities = entities
-        storage.awaited = None
-        for table in snapshot.tables:
-            own = storage.adopt(table, _owned(table))
-            if itself is not None:
-                for type_ in own.types:
-                    remap(own.columns[type_.name], type_.fields, itself)
+            _take_over(storage, snapshot, entities, itself)
+    else:
+        # Nothing to be seen half changed.
+        _take_over(storage, snapshot, entities, itself)
     world.version = snapshot.version
     world.metadata = copy.deepcopy(snapshot.metadata) if snapshot.metadata else {}
     if snapshot.id_source is not None:
@@ -120,6 +117,18 @@ def fill(world: World, snapshot: Snapshot) -> None:
         world.rngs.restore(snapshot.rngs)
     if snapshot.resources:
         _add_resources(world, snapshot.resources, itself, replace=True)
+
+
+def _take_over(storage: Storage, snapshot: Snapshot, entities: Entities, itself: EntityMap | None) -> None:
+    """Make the tables of *snapshot* those of an empty world, references sent through *itself*."""
+    storage.entities = entities
+    storage.awaited = None
+    for table in snapshot.tables:
+        own = storage.adopt(table, _owned(table))
+        if itself is not None:
+            for type_ in own.types:
+                remap(own.columns[type_.name], type_.fields, itself)
+    storage._changed()
 
 
 def _owned(table: SnapshotTable) -> dict[str, Array]:

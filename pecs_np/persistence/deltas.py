@@ -241,7 +241,8 @@ def state_after(
     paths = as_paths(deltas)
     with within_memory(named(base)):
         snapshot = read_snapshot(base, _ANY, backup=backup, progress=progress)
-    save_id = _id_of(snapshot.cache.get("save_id"), named(base))
+    found = snapshot.cache.get("save_id")
+    save_id = _id_of(None if found is None else int.from_bytes(found, "little"), named(base))
     world = world_type.from_snapshot(snapshot)
     before = named(base)
     for number, path in enumerate(paths):

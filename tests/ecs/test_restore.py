@@ -400,3 +400,13 @@ def test_overwriting_with_its_own_live_snapshot_changes_nothing():
     assert numbers(world, ids) == [0, 1, 2]
     assert world.has(ids, Links).tolist() == [False] * 3
     assert world.validate()
+
+
+def test_a_world_looked_at_while_it_was_empty_shows_what_was_restored():
+    source = World()
+    source.spawn_batch(count=3)
+    world = World()
+    assert (world.snapshot().entity_count, world.entities().size) == (0, 0)
+    world.restore(source.snapshot())
+    assert (world.snapshot().entity_count, world.entities().size) == (3, 3)
+    assert len(World.from_bytes(world.to_bytes())) == 3

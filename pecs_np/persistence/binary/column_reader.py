@@ -150,7 +150,7 @@ def decode(source: Source, header: Header, limits: Limits, threads: int = 1) -> 
     snapshot = Snapshot(
         tuple(tables), resources, schema.version, metadata, rngs, schema.id_source, sound=True
     )
-    snapshot.cache["save_id"] = int.from_bytes(head.save_id, "little")
+    snapshot.cache["save_id"] = head.save_id
     if schema.is_current:
         mark_current(snapshot)
     return snapshot
