@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from pecs_np import persistence as _persistence
+from pecs_np.ecs.applying import apply_to_snapshot, concatenated_changes
 from pecs_np.ecs.changes import (
     ChangeSet,
     ChangeTable,
@@ -160,8 +161,10 @@ __all__ = [
     "WorldError",
     "WorldState",
     "__version__",
+    "apply_to_snapshot",
     "component",
     "component_type",
+    "concatenated_changes",
     "make_component",
     "open",
     "registered",
