@@ -76,10 +76,10 @@ def _carry_out(world: World, changes: ChangeSet) -> None:
         if not here.all():
             lacking = _snapshot_table(world, table.take(np.flatnonzero(~here)))
             upsert(world, Snapshot((lacking,)))
-            table = table.take(np.flatnonzero(here))  # noqa: PLW2901 - the rest of it
-        if len(table):
-            columns = [t.cls._wrap(_memory_column(world, table.columns[t.name], t)) for t in table.types]
-            world.insert(storage.find_stable(table.stable_ids), *columns)
+        known = table if here.all() else table.take(np.flatnonzero(here))
+        if len(known):
+            columns = [t.cls._wrap(_memory_column(world, known.columns[t.name], t)) for t in known.types]
+            world.insert(storage.find_stable(known.stable_ids), *columns)
     if changes.world is not None:
         _set_state(world, changes)
 
@@ -95,12 +95,7 @@ def _memory_column(world: World, column: Array, type_: ComponentType) -> Array:
     """Return a column of a change set with references as ids of *world*."""
     if not type_.layout.refers:
         return column
-    identify = world._storage.identify
-
-    def mapped(references: Array) -> Array:
-        return identify(np.ascontiguousarray(references).reshape(-1)).reshape(references.shape)
-
-    return translated(column, type_.fields, type_.layout.memory, mapped, portable=False)
+    return translated(column, type_.fields, type_.layout.memory, world._storage.identify, portable=False)
 
 
 def _snapshot_table(world: World, table: ChangeTable) -> SnapshotTable:
@@ -192,7 +187,9 @@ def _unchanged_rows(
         rows = np.flatnonzero((at >= 0) & world.has(ids, type_.name))
         if not len(rows):
             continue
-        now = portable_column(np.asarray(world.get(ids[rows], type_.name)), type_, _stable_ids_of(world))
+        now = portable_column(
+            np.asarray(world.get(ids[rows], type_.name)), type_, world._storage.stable_ids_of
+        )
         differ = changed_rows(now, old.take(at[rows]), type_.layout)
         new = table.columns[type_.name].take(rows[differ])
         differ = differ[changed_rows(now.take(differ), new, type_.layout)]
@@ -204,13 +201,6 @@ def _unchanged_rows(
             )
         fits[rows[differ]] = False
     return table if fits.all() else table.take(np.flatnonzero(fits))
-
-
-def _stable_ids_of(world: World) -> Any:
-    def mapped(references: Array) -> Array:
-        return world._storage.stable_ids_of(references.reshape(-1)).reshape(references.shape)
-
-    return mapped
 
 
 def _hex(record: Any) -> str:

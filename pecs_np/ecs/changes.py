@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pecs_np.ecs.arrays import Array
-from pecs_np.ecs.components import ComponentType, component_type
+from pecs_np.ecs.components import ComponentType, type_name
 from pecs_np.ecs.entities import StableId, as_stable_ids
 from pecs_np.ecs.ids import STABLE_ID, IdLookup, as_int
 from pecs_np.errors import WorldError
@@ -271,7 +271,7 @@ class ChangeSet:
         names = None
         if types is not None:
             several = [types] if isinstance(types, str | type) else list(types)
-            names = {t if isinstance(t, str) else component_type(t).name for t in several}
+            names = set(map(type_name, several))
         wanted = None if entities is None else IdLookup(as_stable_ids(entities))
 
         def kept(ids: Array) -> Array:

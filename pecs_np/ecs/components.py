@@ -18,7 +18,15 @@ from pecs_np.ecs.registry import register_migration, registered
 from pecs_np.ecs.values import assemble, coerce, own_lists, private_copy
 from pecs_np.errors import ComponentDefinitionError, ComponentValueError, MigrationError, UnknownFieldError
 
-__all__ = ["RESERVED", "Component", "ComponentType", "FieldAccess", "accessors", "component_type"]
+__all__ = [
+    "RESERVED",
+    "Component",
+    "ComponentType",
+    "FieldAccess",
+    "accessors",
+    "component_type",
+    "type_name",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -517,3 +525,8 @@ def component_type(component: Any) -> ComponentType:
     raise ComponentDefinitionError(
         f"expected a component, found {shown}", suggestion="decorate its class with @component"
     )
+
+
+def type_name(type_: Any) -> str:
+    """Return the name of a component type given as a class, an instance or a name."""
+    return type_ if isinstance(type_, str) else component_type(type_).name

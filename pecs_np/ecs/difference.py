@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from pecs_np.ecs.references import EntityMap, translated
 from pecs_np.ecs.snapshot import Snapshot, SnapshotTable
 from pecs_np.ecs.values import private_copy
 
-__all__ = ["difference", "portable_column", "world_state"]
+__all__ = ["difference", "plain_states", "portable_column", "world_state"]
 
 Mapped = Callable[[Array], Array]
 # Rows of a table: all, or those of these numbers.
@@ -309,7 +309,7 @@ def world_state(snapshot: Snapshot, mapped: Mapped) -> WorldState:
 def _same_state(ours: WorldState, theirs: WorldState) -> bool:
     if (ours.version, ours.metadata, ours.id_source) != (theirs.version, theirs.metadata, theirs.id_source):
         return False
-    if _plain(ours.rngs) != _plain(theirs.rngs):
+    if plain_states(ours.rngs) != plain_states(theirs.rngs):
         return False
     a, b = ours.resources, theirs.resources
     if a is None or b is None:
@@ -320,8 +320,8 @@ def _same_state(ours: WorldState, theirs: WorldState) -> bool:
     )
 
 
-def _plain(value: Any) -> Any:
+def plain_states(value: Any) -> Any:
     """Return the states of generators with arrays as lists."""
-    if isinstance(value, dict):
-        return {key: _plain(member) for key, member in value.items()}
+    if isinstance(value, Mapping):
+        return {key: plain_states(member) for key, member in value.items()}
     return value.tolist() if isinstance(value, np.ndarray) else value

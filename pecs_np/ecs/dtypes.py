@@ -168,11 +168,11 @@ class Layout:
         memory = [(f.name, np.dtype(object) if f.variable else f.element()) for f in self.fields]
         put("memory", np.dtype(memory))
         put("disk", np.dtype([(f.name, f.element(disk=True)) for f in fixed]))
-        portable = [(f.name, np.dtype(object) if f.variable else f.element(disk=True)) for f in self.fields]
-        put("portable", np.dtype(portable))
         put("fixed", fixed)
         put("variable", variable)
         put("refers", any(f.has_refs() for f in self.fields))
+        portable = [(f.name, np.dtype(object) if f.variable else f.element(disk=True)) for f in self.fields]
+        put("portable", np.dtype(portable) if self.refers else self.memory)
         put("plain", not variable and not self.refers)
         put("lists", any(f.variable == "list" for f in variable))
         put("checked", any(f.has_checks() for f in self.fields))

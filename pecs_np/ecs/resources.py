@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from pecs_np.ecs.arrays import Array, read_only
-from pecs_np.ecs.components import Component, ComponentType, component_type
+from pecs_np.ecs.components import Component, ComponentType, component_type, type_name
 from pecs_np.ecs.dtypes import check_name
 from pecs_np.ecs.entities import StableIdSource
 from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn
@@ -68,7 +68,7 @@ class Resources:
 
     def get(self, type_: type[T]) -> T | None:
         """Return the live value of a type, or None. *type_* is a class or a name."""
-        name = _name(type_)
+        name = type_name(type_)
         if not isinstance(type_, str):
             self._storage.check_known(component_type(type_))
         if name not in self._arrays:
@@ -79,7 +79,7 @@ class Resources:
 
     def remove(self, type_: type[Any] | str) -> None:
         """Forget the value of a type, if there is one."""
-        self._arrays.pop(_name(type_), None)
+        self._arrays.pop(type_name(type_), None)
 
     def frozen(self) -> SnapshotTable | None:
         """Return the resources as a table of one row, sharing memory, or None where there are none."""
@@ -95,7 +95,7 @@ class Resources:
         )
 
     def __contains__(self, type_: type[Any] | str) -> bool:
-        return _name(type_) in self._arrays
+        return type_name(type_) in self._arrays
 
     def __len__(self) -> int:
         return len(self._arrays)
@@ -111,10 +111,6 @@ class Resources:
         self._storage.check_known(type_)
         self._storage.types.setdefault(type_.name, type_)
         self._arrays[type_.name] = array
-
-
-def _name(type_: Any) -> str:
-    return type_ if isinstance(type_, str) else component_type(type_).name
 
 
 class Generators(UserDict[str, "np.random.Generator"]):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pecs_np.ecs.arrays import Array, as_mask
-from pecs_np.ecs.components import ComponentType, component_type
+from pecs_np.ecs.components import ComponentType, type_name
 from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn
 from pecs_np.ecs.values import private_copy
 from pecs_np.errors import ComponentValueError, StructuralChangeError, UnknownFieldError, WorldError
@@ -92,7 +92,7 @@ class SnapshotTable:
 
     def get(self, type_: Any) -> Any:
         """Return the column of a type, a class or a name, as a component of shape (rows,), or None."""
-        name = _name(type_)
+        name = type_name(type_)
         found = next((t for t in self.types if t.name == name), None)
         return None if found is None else found.cls._wrap(self.columns[name])
 
@@ -100,7 +100,7 @@ class SnapshotTable:
         """Return the table with only these types, given as classes or names, one or several."""
         if isinstance(types, str | type) or not isinstance(types, Iterable):
             types = (types,)
-        kept = set(map(_name, types))
+        kept = set(map(type_name, types))
         return replace(
             self,
             types=tuple(t for t in self.types if t.name in kept),
@@ -225,7 +225,7 @@ class Snapshot:
         UnknownFieldError
             If no entity has the type.
         """
-        name = _name(type_)
+        name = type_name(type_)
         parts = [table.columns[name] for table in self.tables if name in table.columns]
         if not parts:
             names = ", ".join(t.name for t in self.types)
@@ -284,10 +284,6 @@ class Snapshot:
                 suggestion="call world.snapshot(copy=True), and stop the threads that change the world",
             )
         return replace(self, tables=tables, resources=resources, metadata=metadata, shares=None)
-
-
-def _name(type_: Any) -> str:
-    return type_ if isinstance(type_, str) else component_type(type_).name
 
 
 def _kept(table: SnapshotTable, answer: Any) -> list[SnapshotTable]:

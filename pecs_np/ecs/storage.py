@@ -327,16 +327,17 @@ class Storage:
         return found
 
     def identify(self, stable_ids: Array, *, distinct: bool = False) -> NDArray[np.uint64]:
-        """Return the entity of each of *stable_ids*, shape (n,), 0 for 0.
+        """Return the entity of each of *stable_ids*, of any shape, 0 for 0.
 
         Where it is not in the world an id is set aside, under which it will come. With *distinct*, none
         stands twice.
         """
-        found = self.stable_index().find(stable_ids)
+        flat = np.ascontiguousarray(stable_ids).reshape(-1)
+        found = self.stable_index().find(flat)
         found[~self._known(found)] = 0
-        lacking = np.flatnonzero((found == 0) & ((stable_ids["lo"] | stable_ids["hi"]) != 0))
+        lacking = np.flatnonzero((found == 0) & ((flat["lo"] | flat["hi"]) != 0))
         if len(lacking):
-            asked = stable_ids.take(lacking)
+            asked = flat.take(lacking)
             which: Any = slice(None)
             if not distinct:
                 # As bytes: NumPy sorts records field by field.
@@ -348,7 +349,7 @@ class Storage:
             if self._set_aside is not None:
                 self._set_aside.append(fresh)
             found[lacking] = fresh[which]
-        return found
+        return found.reshape(stable_ids.shape)
 
     @contextlib.contextmanager
     def undoing(self) -> Iterator[None]:
@@ -387,16 +388,17 @@ class Storage:
         self.awaited.add(stable_ids, entities)
 
     def stable_ids_of(self, ids: NDArray[np.uint64]) -> Array:
-        """Return the stable id of each of *ids*, shape (n,), of awaited entities too; 0 where there is none."""
-        found = np.zeros(len(ids), STABLE_ID)
-        alive = self.entities.alive(ids)
+        """Return the stable id of each of *ids*, of any shape, of awaited entities too; 0 where there is none."""
+        flat = ids.reshape(-1)
+        found = np.zeros(len(flat), STABLE_ID)
+        alive = self.entities.alive(flat)
         living = np.flatnonzero(alive)
-        for table, rows, order in self.groups(ids[living], distinct=False):
+        for table, rows, order in self.groups(flat[living], distinct=False):
             found[living[order]] = table.stable_ids.array().take(rows)
-        if self.awaited is not None and len(living) < len(ids):
+        if self.awaited is not None and len(living) < len(flat):
             others = np.flatnonzero(~alive)
-            found[others] = self.awaited.stable_ids_of(ids[others])
-        return found
+            found[others] = self.awaited.stable_ids_of(flat[others])
+        return found.reshape(ids.shape)
 
     def check_free(self, stable_ids: Array) -> None:
         """Raise if one of *stable_ids* is 0 or stands for a live entity."""

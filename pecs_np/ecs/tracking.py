@@ -111,7 +111,7 @@ class ChangeTracker:
         if view is not None:
             before, now = view(before), view(now)
         # Of a part of the world, references to the rest lead nowhere, as in a save of that part.
-        mapped = (self._before, self._now) if self._filter is None else None
+        mapped = (self._before, self._world._storage.stable_ids_of) if self._filter is None else None
         return difference(before, now, timestamp=self._clock(), mapped=mapped)
 
     def take(self, *, hinted: bool = False) -> ChangeSet:
@@ -197,7 +197,3 @@ class ChangeTracker:
         if self._stable_ids is None:
             self._stable_ids = EntityMap((t.entities, t.stable_ids) for t in self._base.tables)
         return self._stable_ids(references)
-
-    def _now(self, references: NDArray[np.uint64]) -> Array:
-        flat: Array = self._world._storage.stable_ids_of(references.reshape(-1))
-        return flat.reshape(references.shape)

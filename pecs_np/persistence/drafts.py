@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pecs_np.ecs.arrays import Array
-from pecs_np.ecs.components import Component, ComponentType, component_type
+from pecs_np.ecs.components import Component, ComponentType, component_type, type_name
 from pecs_np.ecs.dtypes import MOST_BYTES, PORTABLE, Field, Layout, check_name
 from pecs_np.ecs.snapshot import Snapshot, SnapshotTable
 from pecs_np.ecs.values import assemble, invalid_value
@@ -69,11 +69,11 @@ class WorldDraft:
         return f"<WorldDraft of {self.entity_count} entities, version {self.version}: {', '.join(sorted(self.types))}>"
 
     def __contains__(self, type_: Any) -> bool:
-        return _name(type_) in self.types
+        return type_name(type_) in self.types
 
     def columns(self, type_: Any) -> list[Array]:
         """Return the columns of a type, a class or a name: structured arrays, which may be changed in place."""
-        name = _name(type_)
+        name = type_name(type_)
         self._own(name)
         return [table.columns[name] for table in self._all() if name in table.columns]
 
@@ -85,7 +85,7 @@ class WorldDraft:
         MigrationError
             If an entity has both, or the new name is none.
         """
-        old = _name(old)
+        old = type_name(old)
         check_name(new, f"the new name of {old}", MigrationError)
         for table in self._all():
             if old in table.columns and new in table.columns:
@@ -103,7 +103,7 @@ class WorldDraft:
         MigrationError
             If there is no such field, or one of the new name.
         """
-        check_name(old, f"the name of a field of {_name(type_)}", MigrationError)
+        check_name(old, f"the name of a field of {type_name(type_)}", MigrationError)
         check_name(new, f"the new name of field {old}", MigrationError)
 
         def renamed(t: ComponentType) -> ComponentType:
@@ -114,11 +114,11 @@ class WorldDraft:
             fields = tuple(replace(f, name=new) if f.name == old else f for f in t.fields)
             return ComponentType(t.name, t.version, Layout(fields))
 
-        self._retype(_name(type_), renamed)
+        self._retype(type_name(type_), renamed)
 
     def drop(self, *types: Any) -> None:
         """Remove components, given as classes or names, from all entities and resources."""
-        names = {_name(t) for t in types}
+        names = {type_name(t) for t in types}
 
         def without(table: SnapshotTable) -> SnapshotTable:
             return table.keep(t.name for t in table.types if t.name not in names)
@@ -147,7 +147,7 @@ class WorldDraft:
             raise MigrationError(f"expected a function of columns, found {shown(function)}")
         keep = checked_flag(keep, "keep")
         several = isinstance(sources, list | tuple)
-        names = [_name(t) for t in (sources if several else (sources,))]
+        names = [type_name(t) for t in (sources if several else (sources,))]
         for name in names:
             self._own(name)
 
@@ -388,7 +388,3 @@ def _table(
     """Return *table* with other columns, sorted by name."""
     ordered = tuple(sorted(types, key=lambda t: t.name))
     return replace(table, types=ordered, columns={t.name: columns[t.name] for t in ordered})
-
-
-def _name(type_: Any) -> str:
-    return type_ if isinstance(type_, str) else component_type(type_).name

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pecs_np.ecs.arrays import Array, as_mask
-from pecs_np.ecs.components import Component, ComponentType, component_type
+from pecs_np.ecs.components import Component, ComponentType, type_name
 from pecs_np.ecs.entities import EntityId, StableId
 from pecs_np.ecs.ids import as_int
 from pecs_np.ecs.snapshot import Snapshot, SnapshotTable, TableFilter
@@ -62,7 +62,7 @@ class EntityRow:
 
     def has(self, *types: Any) -> bool:
         """Tell whether it has all of *types*, classes or names."""
-        return all(_name(type_) in self.table.columns for type_ in types)
+        return all(type_name(type_) in self.table.columns for type_ in types)
 
     def get(self, type_: Any) -> Any:
         """Return its component of a type, a class or a name, or None."""
@@ -332,9 +332,5 @@ def _names(types: Iterable[Any]) -> frozenset[str]:
         if isinstance(type_, Iterable) and not isinstance(type_, str | type | Component | np.ndarray):
             found |= _names(type_)
         else:
-            found.add(_name(type_))
+            found.add(type_name(type_))
     return frozenset(found)
-
-
-def _name(type_: Any) -> str:
-    return type_ if isinstance(type_, str) else component_type(type_).name

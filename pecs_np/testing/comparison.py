@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
 from pecs_np.ecs.arrays import Array, as_bytes
+from pecs_np.ecs.difference import plain_states
 from pecs_np.ecs.dtypes import Field
 from pecs_np.ecs.ids import IdLookup, as_int
 from pecs_np.ecs.references import EntityMap, convert
@@ -35,7 +34,7 @@ def assert_worlds_equal(left: World, right: World) -> None:
     _same("entity count", a.entity_count, b.entity_count)
     _same("world version", a.version, b.version)
     _same("metadata", a.metadata, b.metadata)
-    _same("generators", _plain(a.rngs), _plain(b.rngs))
+    _same("generators", plain_states(a.rngs), plain_states(b.rngs))
     tables_a, tables_b = _by_types(a), _by_types(b)
     _same("sets of component types", set(tables_a), set(tables_b))
     maps = [EntityMap((t.entities, t.stable_ids) for t in s.tables) for s in (a, b)]
@@ -111,13 +110,6 @@ def _by_types(snapshot: Snapshot) -> dict[tuple[str, ...], SnapshotTable]:
 
 def _names(table: SnapshotTable | None) -> list[str]:
     return [] if table is None else [t.name for t in table.types]
-
-
-def _plain(value: Any) -> Any:
-    """Return the state of generators with arrays as lists."""
-    if isinstance(value, Mapping):
-        return {key: _plain(member) for key, member in value.items()}
-    return value.tolist() if isinstance(value, np.ndarray) else value
 
 
 def _same(what: str, left: object, right: object) -> None:

@@ -203,12 +203,7 @@ def assemble(
         _check(invalid_value(rows, described.layout.fixed), where, 0)
     if layout.plain or (mapped is None and not layout.variable):
         return rows
-    dtype = layout.memory
-    if mapped is None:
-        dtype = np.dtype(
-            [(f.name, np.dtype(object) if f.variable else f.element(disk=True)) for f in layout.fields]
-        )
-    column = np.empty(len(rows), dtype)
+    column = np.empty(len(rows), layout.portable if mapped is None else layout.memory)
     convert(rows, column, layout.fixed, mapped or unmapped)
     for i, f in enumerate(layout.variable):
         first, second = parts[2 * i : 2 * i + 2]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 
 from pecs_np.ecs.arrays import Array, copy_rows
 from pecs_np.ecs.changes import ChangeSet
-from pecs_np.ecs.components import ComponentType, component_type
+from pecs_np.ecs.components import ComponentType, type_name
 from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn
 from pecs_np.ecs.snapshot import Snapshot, SnapshotTable
 from pecs_np.errors import PersistenceError, UnknownFieldError
@@ -56,11 +56,11 @@ class SaveTable:
         return self.rows
 
     def __contains__(self, type_: Any) -> bool:
-        return _name(type_) in [t.name for t in self.types]
+        return type_name(type_) in [t.name for t in self.types]
 
     def __getitem__(self, type_: Any) -> Array:
         """Return the table's column of a type, shape (rows,); see `Save`."""
-        name = _name(type_)
+        name = type_name(type_)
         for index, found in enumerate(self._save.types):
             if found.name == name and found in self.types:
                 return self._save._read(self._number, index)
@@ -201,7 +201,7 @@ class Save:
         }
 
     def __contains__(self, type_: Any) -> bool:
-        return _name(type_) in list(self)
+        return type_name(type_) in list(self)
 
     def __iter__(self) -> Iterator[str]:
         """Yield the names of the component types that entities have."""
@@ -244,8 +244,7 @@ class Save:
                     joined = np.empty(sum(tables[n].rows for n in numbers), part.dtype)
             copy_rows(joined[start : start + len(part)], part)
             start += len(part)
-        assert joined is not None  # noqa: S101 - for the type checker: no type without a table
-        return joined
+        return cast(Array, joined)  # there is no type without a table
 
     def column(self, type_: Any, field: str | None = None) -> Array:
         """Return all rows of a component type, or of one of its fields, as an array of its own.
@@ -261,7 +260,7 @@ class Save:
         names = rows.dtype.names or ()
         if not isinstance(field, str) or field not in names:
             raise UnknownFieldError(
-                f"expected a field of {_name(type_)} ({', '.join(names)}), found {shown(field)} in {self.name}"
+                f"expected a field of {type_name(type_)} ({', '.join(names)}), found {shown(field)} in {self.name}"
             )
         found = rows[field]
         return found.copy() if rows.flags.writeable else found
@@ -301,7 +300,7 @@ class Save:
             )
         wanted = [t.name for t in content.types]
         if types is not None:
-            wanted = [_name(t) for t in _several(types)]
+            wanted = [type_name(t) for t in _several(types)]
             for name in wanted:
                 self._index(name)
         numbers = [i for i, table in enumerate(content.tables) if not table.is_resources]
@@ -386,19 +385,15 @@ class Save:
 
     def _having(self, type_: Any) -> tuple[list[int], int]:
         """Return the tables of entities that have a type, and its place."""
-        index = self._index(_name(type_))
+        index = self._index(type_name(type_))
         tables = self._content().tables
         numbers = [i for i, table in enumerate(tables) if index in table.types and not table.is_resources]
         if not numbers:
             raise UnknownFieldError(
-                f"expected a component of entities, found the resource {_name(type_)!r} in {self.name}",
+                f"expected a component of entities, found the resource {type_name(type_)!r} in {self.name}",
                 suggestion="look into .resources",
             )
         return numbers, index
-
-
-def _name(type_: Any) -> str:
-    return type_ if isinstance(type_, str) else component_type(type_).name
 
 
 def _several(types: Any) -> list[Any]:

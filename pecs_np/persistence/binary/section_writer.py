@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -156,8 +156,7 @@ class SectionWriter:
 
     def _add_packed(self, key: Key, content: Any, item: int, *, delta: bool) -> bool:
         """Add the section compressed, where that pays."""
-        packing = self._packing
-        assert packing is not None  # noqa: S101 - for the type checker
+        packing = cast(Packing, self._packing)
         filters = Filters(item, packing.shuffle and item > 1, packing.shuffle and delta)
         packed: Blocks | None = None
         for size in chunk_sizes(item):
@@ -178,7 +177,7 @@ class SectionWriter:
             packed.lead(chunk_table(size, packed.lengths))
             if raw_size <= _BEST_RATIO * packed.size or size == item:
                 break
-        assert packed is not None  # noqa: S101 - for the type checker: there are sizes
+        packed = cast(Blocks, packed)  # there is a size for every item
         if packed.size >= raw_size or raw_size > _MOST_RATIO * packed.size:
             packed.discard()
             return False

@@ -18,22 +18,13 @@ from pecs_np.errors import InvalidFormatError
 from pecs_np.messages import shown
 from pecs_np.persistence.json.values import Where, read_values
 
-__all__ = ["file_dtype", "read_column", "read_structs"]
+__all__ = ["read_column", "read_structs"]
 
 _NO_DEFAULTS: Mapping[str, Any] = {}
 
 
-def file_dtype(type_: ComponentType) -> np.dtype[Any]:
-    """Return the dtype of a type's rows with references as stable ids and variable-length fields as objects."""
-    if not type_.layout.refers:
-        return type_.layout.memory
-    return np.dtype(
-        [(f.name, np.dtype(object) if f.variable else f.element(disk=True)) for f in type_.fields]
-    )
-
-
 def read_column(rows: list[Any], type_: ComponentType, where: Where) -> Array:
-    """Return the data of a component of many entities as a column of `file_dtype`, shape (n,).
+    """Return the data of a component of many entities as a column of the layout's portable dtype, shape (n,).
 
     Parameters
     ----------
@@ -48,7 +39,7 @@ def read_column(rows: list[Any], type_: ComponentType, where: Where) -> Array:
     InvalidFormatError
         If a field is missing, unknown, or of another kind.
     """
-    column = np.empty(len(rows), file_dtype(type_))
+    column = np.empty(len(rows), type_.layout.portable)
     for f, values in zip(type_.fields, _members(rows, type_.fields, type_.defaults, where), strict=True):
         column[f.name] = values
     return column

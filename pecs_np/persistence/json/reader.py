@@ -291,7 +291,7 @@ class _References:
         self._lookup: ColumnLookup | None = None
 
     def placed(self, parts: list[Array], type_: ComponentType, where: Where) -> Array:
-        """Return the parts of a column, of its type's `file_dtype`, as one of its memory dtype."""
+        """Return the parts of a column, of its layout's portable dtype, as one of its memory dtype."""
         column: Array = parts[0] if len(parts) == 1 else np.concatenate(parts)
         if not type_.layout.refers:
             return column

@@ -24,7 +24,7 @@ from pecs_np.ecs.dtypes import Field
 from pecs_np.errors import InvalidFormatError
 from pecs_np.persistence.json.decimals import from_decimals
 from pecs_np.persistence.json.document_types import DocumentTypes
-from pecs_np.persistence.json.members import file_dtype, read_structs
+from pecs_np.persistence.json.members import read_structs
 from pecs_np.persistence.json.templates import COMPACT, PRETTY, Path, Style
 from pecs_np.persistence.json.values import element_of, read_values
 from pecs_np.persistence.json.writer import entity_template
@@ -54,7 +54,7 @@ class Scanned:
     types : tuple of ComponentType
     ids : array, shape (n,) of u128
     columns : list of array
-        For each type, of its `file_dtype`.
+        For each type, of its layout's portable dtype.
     """
 
     types: tuple[ComponentType, ...]
@@ -115,7 +115,7 @@ def _read(pattern: _Pattern, taken: _Taken, allow: Callable[[int], None]) -> Sca
         columns = {}
         for type_ in pattern.types:
             allow(len(ids) * type_.layout.memory.itemsize)
-            columns[type_.name] = np.empty(len(ids), file_dtype(type_))
+            columns[type_.name] = np.empty(len(ids), type_.layout.portable)
         for path, field, tokens in taken.slots:
             _fill(columns[path[0]], path[1:], field, orjson.loads(b"[%b]" % tokens))
     except (orjson.JSONDecodeError, InvalidFormatError):

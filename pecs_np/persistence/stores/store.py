@@ -139,12 +139,8 @@ class EntityStore(EntityPersistencePlugin):
         chosen = _chosen(world, ids)
         kept = filtered(without_transient(chosen), self.filter)
 
-        def mapped(references: Array) -> Array:
-            flat: Array = world._storage.stable_ids_of(references.reshape(-1))
-            return flat.reshape(references.shape)
-
         with noticing_changes():
-            batch = [encode(table, mapped) for table in kept.tables]
+            batch = [encode(table, world._storage.stable_ids_of) for table in kept.tables]
         check_current(chosen)
         if batch:
             with self._lock:
@@ -251,14 +247,10 @@ class EntityStore(EntityPersistencePlugin):
         groups = decode(stable_ids, values, self._layouts_of, name)
         storage = world._storage
 
-        def mapped(references: Array) -> Array:
-            flat = storage.identify(np.ascontiguousarray(references).reshape(-1))
-            return flat.reshape(references.shape)
-
         tables: list[SnapshotTable] = []
         met: dict[str, ComponentType] = {}
         for group in groups:
-            columns = {type_.name: group.column(i, mapped) for i, type_ in enumerate(group.types)}
+            columns = {type_.name: group.column(i, storage.identify) for i, type_ in enumerate(group.types)}
             entities = IdColumn(ENTITY_ID, array=storage.identify(group.stable_ids, distinct=True))
             ids = IdColumn(STABLE_ID, array=group.stable_ids)
             table = SnapshotTable(group.types, len(group.stable_ids), entities, ids, columns)

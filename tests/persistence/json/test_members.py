@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pecs_np import ComponentValueError, EntityRef, InvalidFormatError, component_type
-from pecs_np.persistence.json.members import file_dtype, read_column
+from pecs_np.persistence.json.members import read_column
 
 
 def where(row, suffix=""):
@@ -13,9 +13,9 @@ def where(row, suffix=""):
 
 def test_rows_hold_stable_ids_and_objects(define):
     plain = component_type(define("Plain", {"x": np.float32}))
-    assert file_dtype(plain) is plain.layout.memory
+    assert plain.layout.portable is plain.layout.memory
     linked = component_type(define("Linked", {"to": EntityRef, "crew": list[EntityRef], "name": str}))
-    assert file_dtype(linked) == np.dtype(
+    assert linked.layout.portable == np.dtype(
         [("to", [("lo", "<u8"), ("hi", "<u8")]), ("crew", "O"), ("name", "O")]
     )
 
