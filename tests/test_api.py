@@ -97,6 +97,7 @@ FLOORS = [
         "persistence.json.reader",
         "persistence.json.plugin",
         "persistence.packed",
+        "persistence.named",
         "persistence.entity_plugins",
         "persistence.delta_plugins",
         "persistence.stores.records",

@@ -9,8 +9,9 @@ from pecs_np.ecs.applying import Conflict, apply
 from pecs_np.ecs.changes import ChangeSet
 from pecs_np.ecs.tracking import ChangeTracker
 from pecs_np.ecs.world import World
-from pecs_np.errors import PersistenceError, PluginNotFoundError
+from pecs_np.errors import PersistenceError
 from pecs_np.messages import shown
+from pecs_np.persistence.named import Named
 
 __all__ = ["DeltaManager", "DeltaPersistencePlugin"]
 
@@ -79,8 +80,9 @@ class DeltaManager:
     """The places for changes of a program; the first that is registered is the default one."""
 
     def __init__(self) -> None:
-        self._deltas: dict[str, DeltaPersistencePlugin] = {}
-        self._default_delta: str | None = None
+        self._deltas: Named[DeltaPersistencePlugin] = Named(
+            DeltaPersistencePlugin, "delta plugin", "register_delta_plugin", "DeltaLog.open(path)"
+        )
 
     def register_delta_plugin(self, name: str, plugin: DeltaPersistencePlugin) -> None:
         """Make *plugin* the place for changes of that name, in place of another one.
@@ -90,16 +92,7 @@ class DeltaManager:
         PluginNotFoundError
             If it is no `DeltaPersistencePlugin`.
         """
-        if not isinstance(name, str) or not name:
-            raise PersistenceError(f"expected a name for the delta plugin, found {shown(name)}")
-        if not isinstance(plugin, DeltaPersistencePlugin):
-            raise PluginNotFoundError(
-                f"expected a DeltaPersistencePlugin, found {shown(plugin)}",
-                suggestion="pass DeltaLog.open(path)",
-            )
-        self._deltas[name] = plugin
-        if self._default_delta is None:
-            self._default_delta = name
+        self._deltas.register(name, plugin)
 
     def unregister_delta_plugin(self, name: str) -> DeltaPersistencePlugin:
         """Forget the place for changes of that name, and return it; it is not closed.
@@ -109,15 +102,11 @@ class DeltaManager:
         PluginNotFoundError
             If there is none.
         """
-        plugin = self.delta_plugin(name)
-        del self._deltas[name]
-        if name == self._default_delta:
-            self._default_delta = next(iter(self._deltas), None)
-        return plugin
+        return self._deltas.unregister(name)
 
     def list_delta_plugins(self) -> list[str]:
         """Return the names of the places for changes."""
-        return list(self._deltas)
+        return list(self._deltas.plugins)
 
     def set_default_delta_plugin(self, name: str) -> None:
         """Make the place for changes of that name the default one.
@@ -127,8 +116,7 @@ class DeltaManager:
         PluginNotFoundError
             If there is none.
         """
-        self.delta_plugin(name)
-        self._default_delta = name
+        self._deltas.set_default(name)
 
     def delta_plugin(self, name: str | None = None) -> DeltaPersistencePlugin:
         """Return the place for changes of that name, by default the default one.
@@ -138,15 +126,7 @@ class DeltaManager:
         PluginNotFoundError
             If there is none; the message lists those that there are.
         """
-        name = self._default_delta if name is None else name
-        try:
-            return self._deltas[name]  # type: ignore[index]
-        except (KeyError, TypeError):
-            raise PluginNotFoundError(
-                f"expected one of the delta plugins {', '.join(self._deltas) or '(none is registered)'},"
-                f" found {shown(name)}",
-                suggestion="register it: manager.register_delta_plugin(name, plugin)",
-            ) from None
+        return self._deltas.get(name)
 
     def save_delta(self, changes: ChangeSet | ChangeTracker, name: str | None = None) -> ChangeSet:
         """Save changes in the delta plugin *name*, and return them.

@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from pecs_np.ecs.entities import EntityId
 from pecs_np.ecs.world import World
-from pecs_np.errors import PersistenceError, PluginNotFoundError
-from pecs_np.messages import shown
 from pecs_np.persistence.entity_plugins import EntityPersistencePlugin, Missing
+from pecs_np.persistence.named import Named
 
 __all__ = ["EntityManager"]
 
@@ -20,8 +19,12 @@ class EntityManager:
     """The entity stores of a program; the first that is registered is the default one."""
 
     def __init__(self) -> None:
-        self._stores: dict[str, EntityPersistencePlugin] = {}
-        self._default_store: str | None = None
+        self._stores: Named[EntityPersistencePlugin] = Named(
+            EntityPersistencePlugin,
+            "entity store",
+            "register_entity_plugin",
+            "KeyValueEntityPlugin() or SqliteEntityPlugin(path)",
+        )
 
     def register_entity_plugin(self, name: str, plugin: EntityPersistencePlugin) -> None:
         """Make *plugin* the entity store of that name, in place of another one.
@@ -31,16 +34,7 @@ class EntityManager:
         PluginNotFoundError
             If it is no entity store.
         """
-        if not isinstance(name, str) or not name:
-            raise PersistenceError(f"expected a name for the entity store, found {shown(name)}")
-        if not isinstance(plugin, EntityPersistencePlugin):
-            raise PluginNotFoundError(
-                f"expected an EntityPersistencePlugin, found {shown(plugin)}",
-                suggestion="pass KeyValueEntityPlugin() or SqliteEntityPlugin(path)",
-            )
-        self._stores[name] = plugin
-        if self._default_store is None:
-            self._default_store = name
+        self._stores.register(name, plugin)
 
     def unregister_entity_plugin(self, name: str) -> EntityPersistencePlugin:
         """Forget the entity store of that name, and return it; it is not closed.
@@ -50,15 +44,11 @@ class EntityManager:
         PluginNotFoundError
             If there is none.
         """
-        plugin = self.entity_plugin(name)
-        del self._stores[name]
-        if name == self._default_store:
-            self._default_store = next(iter(self._stores), None)
-        return plugin
+        return self._stores.unregister(name)
 
     def list_entity_plugins(self) -> list[str]:
         """Return the names of the entity stores."""
-        return list(self._stores)
+        return list(self._stores.plugins)
 
     def set_default_entity_plugin(self, name: str) -> None:
         """Make the entity store of that name the default one.
@@ -68,8 +58,7 @@ class EntityManager:
         PluginNotFoundError
             If there is none.
         """
-        self.entity_plugin(name)
-        self._default_store = name
+        self._stores.set_default(name)
 
     def entity_plugin(self, name: str | None = None) -> EntityPersistencePlugin:
         """Return the entity store of that name, by default the default one.
@@ -79,15 +68,7 @@ class EntityManager:
         PluginNotFoundError
             If there is none; the message lists those that there are.
         """
-        name = self._default_store if name is None else name
-        try:
-            return self._stores[name]  # type: ignore[index]
-        except (KeyError, TypeError):
-            raise PluginNotFoundError(
-                f"expected one of the entity stores {', '.join(self._stores) or '(none is registered)'},"
-                f" found {shown(name)}",
-                suggestion="register it: manager.register_entity_plugin(name, plugin)",
-            ) from None
+        return self._stores.get(name)
 
     def save_entity(self, world: World, entity: int) -> None:
         """Save a living entity with its components in the default store."""

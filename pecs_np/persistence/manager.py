@@ -232,9 +232,9 @@ class PersistenceManager(EntityManager, DeltaManager):
             executor, self._executor = self._executor, None
         if executor is not None:
             executor.shutdown()
-        for store in self._stores.values():
+        for store in self._stores.plugins.values():
             store.close()
-        for delta in self._deltas.values():
+        for delta in self._deltas.plugins.values():
             delta.close()
 
     # Loading
