@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pecs_np.ecs.arrays import Array
 from pecs_np.ecs.changes import ChangeSet, ChangeTable, joined_tables, no_ids
-from pecs_np.ecs.comparison import changed_rows
+from pecs_np.ecs.comparison import changed_rows, grouped_by_set
 from pecs_np.ecs.components import ComponentType
 from pecs_np.ecs.difference import portable_column
 from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn, IdLookup, as_int
@@ -310,20 +310,15 @@ def _regrouped(
     new[lookup.find(created)] = True
     names = [name for name, table in values.items() if len(table)]
     places = {name: np.full(len(ids), -1, np.intp) for name in names}
-    codes = np.zeros((len(ids), len(names) // 8 + 1), np.uint8)
-    for i, name in enumerate(names):
-        rows = lookup.find(values[name].stable_ids)
-        places[name][rows] = np.arange(len(rows))
-        codes[rows, i // 8] |= np.uint8(1 << i % 8)
-    packed = codes.view(f"V{codes.shape[1]}").ravel()
-    distinct, which = np.unique(packed, return_inverse=True)
+    members = {}
+    for name in names:
+        members[name] = lookup.find(values[name].stable_ids)
+        places[name][members[name]] = np.arange(len(members[name]))
     made: dict[bool, list[ChangeTable]] = {True: [], False: []}
-    for number, code in enumerate(distinct):
-        bits = np.frombuffer(code.tobytes(), np.uint8)
-        chosen = [name for i, name in enumerate(names) if bits[i // 8] >> i % 8 & 1]
+    for chosen, here in grouped_by_set(members, len(ids), rest=True):
         types = tuple(values[name].types[0] for name in chosen)
         for kind in (True, False):
-            rows = np.flatnonzero((which == number) & (new == kind))
+            rows = here[new[here] == kind]
             if len(rows):
                 columns = {n: values[n].columns[n].take(places[n][rows]) for n in chosen}
                 made[kind].append(ChangeTable(types, ids[rows], columns))

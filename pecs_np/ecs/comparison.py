@@ -6,13 +6,15 @@ tell them apart. Rows are packed, so there is no padding to count.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
 from pecs_np.ecs.arrays import Array, as_bytes
 from pecs_np.ecs.dtypes import Field, Layout
 
-__all__ = ["changed_rows", "same_array"]
+__all__ = ["changed_rows", "grouped_by_set", "same_array"]
 
 # Of each side, at once: both stay in the cache.
 _BLOCK = 1 << 17
@@ -89,3 +91,39 @@ def _different_objects(left: Array, right: Array, field: Field) -> NDArray[np.bo
     return np.fromiter(
         (a is not b and (len(a) != len(b) or a.tobytes() != b.tobytes()) for a, b in pairs), bool, len(left)
     )
+
+
+def grouped_by_set(
+    members: Mapping[str, NDArray[np.intp]], count: int, *, rest: bool
+) -> Iterator[tuple[list[str], NDArray[np.intp]]]:
+    """Yield sets of names, and the rows that are members of exactly those.
+
+    Parameters
+    ----------
+    members : mapping of str to array of int
+        The rows of each name, all below *count*.
+    count : int
+    rest : bool
+        Whether to yield the rows of no name too, under an empty set.
+    """
+    names = list(members)
+    if len(names) <= 8:
+        # Nothing is sorted.
+        codes = np.zeros(count, np.uint8)
+        for i, rows in enumerate(members.values()):
+            codes[rows] |= np.uint8(1 << i)
+        told = np.arange(count) if rest else np.flatnonzero(codes != 0)
+        found = codes if rest else codes.take(told)
+        for code in np.flatnonzero(np.bincount(found)).tolist():
+            yield [name for i, name in enumerate(names) if code >> i & 1], told[found == code]
+        return
+    # A bit for each name, in bytes.
+    bits = np.zeros((count, (len(names) + 7) // 8), np.uint8)
+    for i, rows in enumerate(members.values()):
+        bits[rows, i // 8] |= np.uint8(1 << i % 8)
+    told = np.arange(count) if rest else np.flatnonzero(bits.any(axis=1))
+    packed = np.ascontiguousarray(bits[told]).view(f"V{bits.shape[1]}").ravel()
+    distinct, which = np.unique(packed, return_inverse=True)
+    for number, packed_set in enumerate(distinct):
+        own = np.frombuffer(packed_set.tobytes(), np.uint8)
+        yield [name for i, name in enumerate(names) if own[i // 8] >> i % 8 & 1], told[which == number]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pecs_np.ecs.arrays import Array
 from pecs_np.ecs.changes import ChangeSet, ChangeTable, WorldState, joined_tables, no_ids
-from pecs_np.ecs.comparison import changed_rows
+from pecs_np.ecs.comparison import changed_rows, grouped_by_set
 from pecs_np.ecs.components import ComponentType
 from pecs_np.ecs.ids import STABLE_ID, ColumnLookup, IdColumn
 from pecs_np.ecs.references import EntityMap, translated
@@ -23,7 +23,6 @@ __all__ = ["difference", "plain_states", "portable_column", "world_state"]
 Mapped = Callable[[Array], Array]
 # Rows of a table: all, or those of these numbers.
 Rows = NDArray[np.intp] | None
-_BITS = 8
 
 
 @dataclass(slots=True)
@@ -245,35 +244,9 @@ def _grouped(
     if len(names) == 1 and not always:
         yield names, changed[names[0]]
         return
-    if len(names) <= _BITS:
-        yield from _grouped_by_byte([(name, changed[name]) for name in names], always, count)
-        return
-    # A bit for each name, in bytes.
-    codes = np.zeros((count, (len(names) + 7) // 8), np.uint8)
-    for i, name in enumerate(names):
-        codes[changed[name], i // 8] |= np.uint8(1 << i % 8)
-    rows = np.arange(count) if always else np.flatnonzero(codes.any(axis=1))
-    packed = np.ascontiguousarray(codes[rows]).view(f"V{codes.shape[1]}").ravel()
-    distinct, which = np.unique(packed, return_inverse=True)
-    for number, code in enumerate(distinct):
-        bits = np.frombuffer(code.tobytes(), np.uint8)
-        chosen = [name for i, name in enumerate(names) if bits[i // 8] >> i % 8 & 1]
-        if chosen or always:
-            yield [*chosen, *always], rows[which == number]
-
-
-def _grouped_by_byte(
-    changed: list[tuple[str, NDArray[np.intp]]], always: list[str], count: int
-) -> Iterator[tuple[list[str], NDArray[np.intp]]]:
-    """Yield what `_grouped` yields for up to 8 names: nothing is sorted."""
-    codes = np.zeros(count, np.uint8)
-    for i, (_, rows) in enumerate(changed):
-        codes[rows] |= np.uint8(1 << i)
-    told = np.arange(count) if always else np.flatnonzero(codes != 0)
-    found = codes if always else codes.take(told)
-    for code in np.flatnonzero(np.bincount(found)).tolist():
-        chosen = [name for i, (name, _) in enumerate(changed) if code >> i & 1]
-        yield [*chosen, *always], told[found == code]
+    members = {name: changed[name] for name in names}
+    for chosen, rows in grouped_by_set(members, count, rest=bool(always)):
+        yield [*chosen, *always], rows
 
 
 def _of(rows: Rows, chosen: NDArray[np.intp]) -> NDArray[np.intp]:
