@@ -56,6 +56,7 @@ LETTERS = tuple(
     for letter in string.ascii_uppercase
 )
 A, B, C, D, E = LETTERS[:5]
+SWAPS = (A, B), (C, D), (C, E)
 
 
 def values(n):
@@ -83,7 +84,7 @@ def simple_insert_step(given):
     return world
 
 
-def simple_insert_values_step(n=10_000):
+def simple_insert_broadcast_step(n=10_000):
     """Return a new world of n entities that get the same values, made here."""
     world = World()
     world.spawn_batch(Transform(np.eye(4)), Position(1, 0, 0), Rotation(1, 0, 0), Velocity(1, 0, 0), count=n)
@@ -134,10 +135,9 @@ def swap(world, first, second):
 
 
 def schedule_step(world):
-    """Run three systems, which swap A with B, C with D, and C with E; a second time undoes it."""
-    swap(world, A, B)
-    swap(world, C, D)
-    swap(world, C, E)
+    """Run three systems, each of which swaps two components; a second time undoes it."""
+    for pair in SWAPS:
+        swap(world, *pair)
 
 
 def heavy_compute_world(n=1_000):
@@ -209,8 +209,8 @@ class SimpleInsert:
     def time_columns(self):
         simple_insert_step(self.columns)
 
-    def time_values(self):
-        simple_insert_values_step()
+    def time_broadcast(self):
+        simple_insert_broadcast_step()
 
     def time_bare(self):
         [array.copy() for array in self.arrays]
@@ -255,8 +255,11 @@ def swap_arrays(left, right):
 class Schedule:
     def setup(self):
         self.world = schedule_world()
-        pairs = [(A, B)] * 4 + [(C, D), (C, E)]
-        self.pairs = [np.random.default_rng(2).random((len(pair), 10_000), np.float32) for pair in pairs]
+        self.pairs = [
+            (left.value.copy(), right.value.copy())
+            for pair in SWAPS
+            for left, right in self.world.query(*pair)
+        ]
 
     def time_step(self):
         schedule_step(self.world)
