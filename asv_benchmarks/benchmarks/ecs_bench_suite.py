@@ -2,8 +2,8 @@
 
 Sizes and steps are those of https://github.com/rust-gamedev/ecs_bench_suite; values are seeded, where
 the original has the same one everywhere. Each workload is a function that builds its world and one
-that does the work, so that others can measure them too; ``time_bare`` and ``time_numpy`` do the same
-on arrays without a world. The original runs schedule and heavy_compute on all cores, this on one.
+that does the work, so that others can measure them too; what is called bare does the same on arrays
+without a world. The original runs schedule and heavy_compute on all cores, this on one.
 """
 
 import io
@@ -57,6 +57,7 @@ LETTERS = tuple(
 )
 A, B, C, D, E = LETTERS[:5]
 SWAPS = (A, B), (C, D), (C, E)
+NAMES = "transform", "position", "rotation", "velocity"
 
 
 def values(n):
@@ -201,58 +202,72 @@ def serialize_binary_step(world):
     return World.from_bytes(world.to_bytes())
 
 
-class SimpleInsert:
+def hundred(work):
+    """Do *work* a hundred times."""
+    for _ in range(100):
+        work()
+
+
+class _Short:
+    """Work of microseconds, done a hundred times in a row.
+
+    asv sets up anew before each call that it times, and the first call after that finds nothing in the
+    caches, neither the processor's nor those of queries.
+    """
+
+    def time_100_steps(self):
+        hundred(self.step)
+
+    def time_100_bare(self):
+        hundred(self.bare)
+
+
+class SimpleInsert(_Short):
     def setup(self):
         self.columns = columns(10_000)
         self.arrays = values(10_000)
 
-    def time_columns(self):
+    def step(self):
         simple_insert_step(self.columns)
 
-    def time_broadcast(self):
-        simple_insert_broadcast_step()
-
-    def time_bare(self):
+    def bare(self):
         [array.copy() for array in self.arrays]
 
-    def peakmem_columns(self):
-        simple_insert_step(self.columns)
+    def time_100_broadcast(self):
+        hundred(simple_insert_broadcast_step)
+
+    def peakmem_step(self):
+        self.step()
 
 
-class SimpleIter:
+class SimpleIter(_Short):
     def setup(self):
         self.world = simple_insert_world()
         _, self.position, _, self.velocity = values(10_000)
 
-    def time_step(self):
+    def step(self):
         simple_iter_step(self.world)
 
-    def time_bare(self):
+    def bare(self):
         self.position += self.velocity
 
 
-class FragmentedIter:
-    number = 100  # Then the setup begins again, before the doubled values overflow.
+class FragmentedIter(_Short):
+    number = 1  # After 127 steps the doubled values overflow.
 
     def setup(self):
         self.world = fragmented_iter_world()
         self.arrays = [np.ones(20, np.float32) for _ in LETTERS]
 
-    def time_step(self):
+    def step(self):
         fragmented_iter_step(self.world)
 
-    def time_bare(self):
+    def bare(self):
         for array in self.arrays:
             array *= 2
 
 
-def swap_arrays(left, right):
-    held = left.copy()
-    left[:] = right
-    right[:] = held
-
-
-class Schedule:
+class Schedule(_Short):
     def setup(self):
         self.world = schedule_world()
         self.pairs = [
@@ -261,15 +276,19 @@ class Schedule:
             for left, right in self.world.query(*pair)
         ]
 
-    def time_step(self):
+    def step(self):
         schedule_step(self.world)
 
-    def time_bare(self):
+    def bare(self):
         for left, right in self.pairs:
-            swap_arrays(left, right)
+            held = left.copy()
+            left[:] = right
+            right[:] = held
 
 
 class HeavyCompute:
+    number = 1
+
     def setup(self):
         self.world = heavy_compute_world()
         self.transform, self.position, *_ = values(1_000)
@@ -285,14 +304,20 @@ class HeavyCompute:
         self.position[:] = np.einsum("nij,nj->ni", inverse[:, :3, :3], self.position)
 
 
-class AddRemove:
+class AddRemove(_Short):
+    """In bulk, which takes microseconds, and for each of the 10,000 entities."""
+
     def setup(self):
         self.world, self.ids = add_remove_world()
         self.moved = [self.ids, self.world.stable_ids(), self.world.column(A).copy()]
         self.added = np.zeros_like(self.moved[-1])
 
-    def time_bulk(self):
+    def step(self):
         add_remove_bulk_step(self.world, self.ids)
+
+    def bare(self):
+        there = [array.copy() for array in (*self.moved, self.added)]
+        [array.copy() for array in there[:-1]]
 
     def time_commands(self):
         add_remove_commands_step(self.world, self.ids)
@@ -300,15 +325,11 @@ class AddRemove:
     def time_one_by_one(self):
         add_remove_each_step(self.world, self.ids)
 
-    def time_bare(self):
-        there = [array.copy() for array in (*self.moved, self.added)]
-        [array.copy() for array in there[:-1]]
-
 
 class SerializeText:
     def setup(self):
         self.world = serialize_world()
-        self.arrays = dict(zip(("transform", "position", "rotation", "velocity"), values(1_000), strict=True))
+        self.arrays = dict(zip(NAMES, values(1_000), strict=True))
 
     def time_step(self):
         serialize_text_step(self.world)
@@ -322,24 +343,27 @@ class SerializeText:
     track_bytes.unit = "bytes"
 
 
-class SerializeBinary:
+class SerializeBinary(_Short):
     def setup(self):
         self.world = serialize_world()
-        self.arrays = dict(zip(("transform", "position", "rotation", "velocity"), values(1_000), strict=True))
+        self.arrays = dict(zip(NAMES, values(1_000), strict=True))
 
-    def time_step(self):
+    def step(self):
         serialize_binary_step(self.world)
 
-    def time_numpy(self):
+    def bare(self):
+        for array in self.arrays.values():
+            np.frombuffer(array.tobytes(), array.dtype).reshape(array.shape).copy()
+
+    def savez(self):
         file = io.BytesIO()
         np.savez(file, **self.arrays)
         file.seek(0)
         with np.load(file) as arrays:
-            [arrays[name] for name in arrays]
+            return {name: arrays[name] for name in arrays}
 
-    def time_bare(self):
-        for array in self.arrays.values():
-            np.frombuffer(array.tobytes(), array.dtype).reshape(array.shape).copy()
+    def time_100_savez(self):
+        hundred(self.savez)
 
     def track_bytes(self):
         return len(self.world.to_bytes())
