@@ -140,6 +140,17 @@ def test_a_peer_that_fails_is_a_row_that_says_so(peers):
     assert "failed: ModuleNotFoundError" in table.markdown(raw)
 
 
+def test_figures_with_a_failure_stay_out_of_a_readme(measured, tmp_path):
+    raw = {**measured.raw, "failed": [{"title": "X + Y", "holds": "arrays", "n": 1000, "error": "no"}]}
+    figures, readme = tmp_path / "figures.json", tmp_path / "README.md"
+    figures.write_text(json.dumps(raw))
+    readme.write_text("<!-- peers --><!-- /peers -->")
+    done = command("--from-json", figures, "--readme", readme, "--chart", tmp_path / "chart.svg")
+    assert done.returncode == 1
+    assert "failed: X + Y" in done.stderr
+    assert readme.read_text() == "<!-- peers --><!-- /peers -->"
+
+
 def losing(arrays, part):
     """A peer that keeps arrays, and loses something in *part* of its work."""
 

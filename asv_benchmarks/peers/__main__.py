@@ -62,6 +62,10 @@ def main(arguments=None):
     print(table, end="")
     if raw["results"]:
         _draw(raw, options.chart)
+    if raw["failed"]:
+        failed = ", ".join(sorted({failed["title"] for failed in raw["failed"]}))
+        print(f"failed: {failed}; nothing is put into a readme", file=sys.stderr)
+        return 1
     if options.readme:
         try:
             text = put_into(options.readme.read_text(encoding="utf-8"), table)
@@ -69,7 +73,7 @@ def main(arguments=None):
             print(f"{options.readme}: {error}", file=sys.stderr)
             return 1
         options.readme.write_text(text, encoding="utf-8")
-    return 1 if raw["failed"] else 0
+    return 0
 
 
 if __name__ == "__main__":

@@ -32,7 +32,8 @@ class Peer:
 
 
 SLOTS = (
-    "components are `dataclass(slots=True)`; without slots pickle takes less than half the time, a step twice"
+    "components are `dataclass(slots=True)`; without slots pickling takes less than half the time, "
+    "and a step twice as long"
 )
 
 PEERS = (
@@ -84,7 +85,7 @@ PEERS = (
         "frame",
         ("pandas", "pyarrow"),
         "pandas pyarrow",
-        "no compression, no dictionary: the fastest setting for such columns",
+        "no compression, no dictionary: the fastest of the settings tried",
     ),
     Peer(
         "feather",
