@@ -13,32 +13,26 @@ from numpy.typing import NDArray
 from pecs_np.ecs.arrays import Array
 from pecs_np.ecs.dtypes import MOST_BYTES, Field, Layout
 from pecs_np.ecs.entities import EntityId
+from pecs_np.ecs.fields import PACKING_ERRORS, FieldAccess, packer, quick_types
 from pecs_np.ecs.portable import fields_from_schema, schema_of
 from pecs_np.ecs.registry import register_migration, registered
-from pecs_np.ecs.values import assemble, coerce, own_lists, private_copy
+from pecs_np.ecs.values import assemble, coerce, private_copy
 from pecs_np.errors import ComponentDefinitionError, ComponentValueError, MigrationError, UnknownFieldError
 
 __all__ = [
     "RESERVED",
     "Component",
     "ComponentType",
-    "FieldAccess",
     "accessors",
     "component_type",
+    "row_of",
     "type_name",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
+C = TypeVar("C", bound="Component")
 
 RESERVED = frozenset({"matrix", "from_array", "migration", "is_persistent"})
-# What a field takes without a further look, for the quick way to make one value.
-_QUICK: dict[str, frozenset[type]] = {
-    "f": frozenset({float, int, bool}),
-    "i": frozenset({int, bool}),
-    "u": frozenset({int, bool}),
-    "b": frozenset({bool}),
-    "c": frozenset({complex, float, int, bool}),
-}
 
 
 @dataclass(eq=False)
@@ -65,12 +59,13 @@ class ComponentType:
         self.signature = self.name, self.version
         self.fields = self.layout.fields
         self.names = tuple(f.name for f in self.fields)
-        quick: list[Any] = [
-            _QUICK.get(f.dtype.kind) if f.dtype is not None and not (f.shape or f.enum) else None
-            for f in self.fields
-            if not f.variable
-        ]
-        self._quick = None if None in quick or len(quick) != len(self.fields) or not quick else quick
+        # How values that need no further look become the bytes of a row; and which types of values these
+        # are, as far as they were met.
+        self._takes = [quick_types(f) for f in self.fields]
+        if quick := self.fields and all(self._takes):
+            self.pack = packer(self.fields)
+        self._quick = bool(quick)
+        self.packable: set[tuple[type, ...]] = set()
         self._cls: type[Component] | None = None
 
     def __repr__(self) -> str:
@@ -98,16 +93,19 @@ class ComponentType:
 
     def array(self, values: tuple[Any, ...]) -> Array:
         """Return the structured array of *values*, one a field, in declaration order."""
-        quick = self._quick
-        if quick is not None and all(type(v) in ok for v, ok in zip(values, quick, strict=True)):
-            try:
-                with np.errstate(over="ignore"):
-                    return np.array(values, self.layout.memory)
-            except OverflowError:
-                pass  # assemble says which value of which field
         if not self.fields:
             return np.zeros((), self.layout.memory)
         return assemble(self.fields, self.layout.memory, values, self.name)
+
+    def packed(self, values: tuple[Any, ...]) -> bytes | None:
+        """Return *values*, one a field, as the bytes of a row, or None where `array` has to have a look at them."""
+        if not self._quick or not all(type(v) in ok for v, ok in zip(values, self._takes, strict=True)):
+            return None
+        self.packable.add(tuple(map(type, values)))
+        try:
+            return self.pack(*values)
+        except PACKING_ERRORS:
+            return None
 
     def arrange(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         """Return one value a field from positional and keyword arguments and the defaults."""
@@ -166,61 +164,6 @@ def _agree(ours: tuple[Field, ...], theirs: tuple[Field, ...]) -> bool:
     )
 
 
-class FieldAccess:
-    """A field of a component: its value for a single one, a live view for a column."""
-
-    __slots__ = ("field", "name", "wrapper")
-
-    def __init__(self, f: Field, wrapper: Callable[[Any], Any] | None) -> None:
-        self.name = f.name
-        self.field = f
-        self.wrapper = wrapper
-
-    def __get__(self, instance: Component | None, owner: type | None = None) -> Any:
-        if instance is None:
-            return self
-        try:
-            return instance._views[self.name]
-        except KeyError:
-            return self.read(instance)
-
-    def __set__(self, instance: Component, value: Any) -> None:
-        # `pos.x += v` has already added in place and hands back the view itself.
-        if instance._views.get(self.name) is not value:
-            self.write(instance, value)
-
-    def read(self, instance: Component) -> Any:
-        """Return the value, or a view that the instance keeps for next time."""
-        array = instance._array
-        value = array[self.name]
-        if self.field.fields and not self.field.variable:
-            value = cast(Any, self.wrapper)(value)
-        elif array.ndim == 0:
-            if value.ndim == 0:
-                value = value[()]
-            return value if self.wrapper is None or np.ndim(value) else self.wrapper(value)
-        instance._views[self.name] = value
-        return value
-
-    def write(self, instance: Component, value: Any) -> None:
-        """Set the value, of any kind that fits."""
-        where = f"{instance._type.name}.{self.name}"
-        target = instance._array[self.name]
-        values = coerce(value, self.field, where)
-        if self.field.variable == "list" and values.ndim < target.ndim:
-            values = own_lists(np.broadcast_to(values, target.shape))
-        try:
-            target[...] = values
-        except ValueError:
-            if not target.flags.writeable:
-                raise ComponentValueError(
-                    f"{where} belongs to a read-only copy", suggestion="change it through a query"
-                ) from None
-            raise ComponentValueError(
-                f"expected values of shape {target.shape}, found {values.shape} for {where}"
-            ) from None
-
-
 def accessors(fields: tuple[Field, ...], wrappers: dict[str, Any]) -> dict[str, Any]:
     """Return the class attributes that give access to *fields*, where their names allow it."""
     body: dict[str, Any] = {}
@@ -266,26 +209,48 @@ class Component:
     (3, 2)
     """
 
-    __slots__ = ("_array", "_matrix", "_views")
+    # An instance is one of three: an array, `_array`; or a row of a column, `_column` and `_row`; or a new
+    # value, the bytes `_packed`. The last two become the first when their array is asked for: what is not
+    # set is made by `__getattr__`.
+    __slots__ = ("_array", "_column", "_matrix", "_packed", "_row", "_views")
 
     _array: Array
+    _column: Array
     _matrix: Array
+    _packed: bytes
+    _row: int | None
     _views: dict[str, Any]
     _type: ClassVar[ComponentType]
 
     def __init__(self, /, *args: Any, **kwargs: Any) -> None:
-        type_ = component_type(self)
+        type_ = self._type
+        if not kwargs and tuple(map(type, args)) in type_.packable:
+            try:
+                _set_packed(self, type_.pack(*args))
+            except PACKING_ERRORS:
+                _hold(self, type_.array(args))
+            return
         if kwargs or len(args) != len(type_.names):
             args = type_.arrange(args, kwargs)
-        _set_array(self, type_.array(args))
-        _set_views(self, {})
+        if (packed := type_.packed(args)) is not None:
+            _set_packed(self, packed)
+        else:
+            _hold(self, type_.array(args))
 
     @classmethod
     def _wrap(cls, array: Array) -> Self:
         self = cls.__new__(cls)
-        _set_array(self, array)
-        _set_views(self, {})
+        _hold(self, array)
         return self
+
+    def _settle(self) -> None:
+        """Make the array of a row or of packed bytes; it may be written to, so that the bytes are no longer the value."""
+        try:
+            array = _get_column(self)[_get_row(self), ...]
+        except AttributeError:
+            array = np.ndarray((), self._type.layout.memory, bytearray(_get_packed(self)))
+            del self._packed
+        _hold(self, array)
 
     @classmethod
     def from_array(cls, array: Any) -> Self:
@@ -387,7 +352,14 @@ class Component:
             self._type.no_field(name)
 
     def __getattr__(self, name: str) -> Any:
-        component_type(type(self)).no_field(name)
+        if name in _MADE:
+            self._settle()
+            return getattr(self, name)
+        if name == "_packed" and self._array.ndim == 0 and not self._array.dtype.hasobject:
+            return self._array.tobytes()
+        if name == "_packed" or name.startswith("__"):  # NumPy looks for several of these in vain
+            raise AttributeError(name)
+        return component_type(type(self)).no_field(name)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         array = self._array
@@ -488,8 +460,29 @@ class Component:
         return f"{self._type.name}{shape}({values})"
 
 
+# What is made of the rest when it is first asked for.
+_MADE = frozenset({"_array", "_row", "_views"})
+_new: Any = object.__new__
 _set_array = vars(Component)["_array"].__set__
 _set_views = vars(Component)["_views"].__set__
+_set_column, _get_column = vars(Component)["_column"].__set__, vars(Component)["_column"].__get__
+_set_packed, _get_packed = vars(Component)["_packed"].__set__, vars(Component)["_packed"].__get__
+_set_row, _get_row = vars(Component)["_row"].__set__, vars(Component)["_row"].__get__
+
+
+def _hold(component: Component, array: Array) -> None:
+    """Make *component* that of *array*."""
+    _set_array(component, array)
+    _set_views(component, {})
+    _set_row(component, None)
+
+
+def row_of(cls: type[C], column: Array, row: int) -> C:
+    """Return a live view of one row of *column*; as a view of the array does, it stays with that memory."""
+    view: C = _new(cls)
+    _set_column(view, column)
+    _set_row(view, row)
+    return view
 
 
 def _unpickled(name: str, version: int, schema: list[Any], array: Array) -> Component:

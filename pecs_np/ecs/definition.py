@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import Any, ClassVar, TypeVar, dataclass_transform, overload
 
-from pecs_np.ecs.components import RESERVED, Component, ComponentType, FieldAccess, accessors, component_type
+from pecs_np.ecs.components import RESERVED, Component, ComponentType, accessors, component_type
 from pecs_np.ecs.dtypes import MOST_BYTES, Field, Layout, bytes_of, check_name, field_from_annotation
+from pecs_np.ecs.fields import FieldAccess
 from pecs_np.ecs.registry import register, registered
 from pecs_np.ecs.values import coerce
 from pecs_np.errors import ComponentDefinitionError, ComponentValueError

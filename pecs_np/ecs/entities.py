@@ -26,6 +26,8 @@ _SLOT = (1 << 32) - 1
 _SLOTS = np.uint64(_SLOT)
 _MOST_SLOTS = 1 << 32
 _AWAITED = -2
+# So many places are noted one by one quicker than together.
+_FEW = 8
 _COVERING = threading.Lock()
 
 
@@ -145,18 +147,38 @@ class Entities:
     tables : ndarray of int32
         By slot, the table's number; -1 where the slot is free, -2 where its entity is awaited.
     rows : ndarray of int64
+    generation_of, table_of, row_of : memoryview
+        The same three, for one slot at a time.
+    end : int
+        The first slot that was never used.
     """
 
-    __slots__ = ("_free", "_free_count", "_next", "generations", "rows", "tables")
+    __slots__ = (
+        "_free",
+        "_free_count",
+        "end",
+        "generation_of",
+        "generations",
+        "row_of",
+        "rows",
+        "table_of",
+        "tables",
+    )
 
     def __init__(self, capacity: int = 0) -> None:
-        self._next = 1
+        self.end = 1
         self.generations, self.tables, self.rows, self._free = _EMPTY_BOOKS
         self._free_count = 0
         if capacity:
             self.generations = np.zeros(capacity + 1, np.uint32)
             self.tables = np.zeros(capacity + 1, np.int32)
             self.rows = np.zeros(capacity + 1, np.int64)
+        self._look()
+
+    def _look(self) -> None:
+        """See the arrays anew, that which tells the length last: other threads may be looking."""
+        self.row_of, self.table_of = self.rows.data, self.tables.data
+        self.generation_of = self.generations.data
 
     @classmethod
     def holding(cls, columns: list[IdColumn]) -> Entities:
@@ -175,22 +197,22 @@ class Entities:
             end += column.size
         else:
             # Numbered from 1, as a reader does.
-            books._next = end
+            books.end = end
             return books
         ids = np.concatenate([np.empty(0, ENTITY_ID), *[column.array() for column in columns]])
         slots = (ids & _SLOTS).astype(np.int64)
         if 0 in slots:
             raise DuplicateEntityError("expected entity ids of distinct slots above 0, found slot 0")
-        books._next = int(slots.max(initial=0)) + 1
-        if books._next == 1:
+        books.end = int(slots.max(initial=0)) + 1
+        if books.end == 1:
             return books
         books._cover()
         books.tables[1:] = -1
         books.tables[slots] = 0
         books.generations[slots] = ids >> np.uint64(32)
-        books._free = (np.flatnonzero(books.tables[1 : books._next] < 0) + 1)[::-1].astype(np.uint32)
+        books._free = (np.flatnonzero(books.tables[1 : books.end] < 0) + 1)[::-1].astype(np.uint32)
         books._free_count = len(books._free)
-        if books._next - 1 - books._free_count != len(ids):
+        if books.end - 1 - books._free_count != len(ids):
             raise DuplicateEntityError("expected entity ids of distinct slots above 0, found one twice")
         return books
 
@@ -213,18 +235,22 @@ class Entities:
     def allocate_one(self) -> int:
         """Return one new id."""
         if not self._free_count:
-            return self._take_fresh(1)
+            first = self.end
+            if first == _MOST_SLOTS:
+                return self._take_fresh(1)  # says that it is too many
+            self.end = first + 1
+            return first
         self._free_count -= 1
         slot = int(self._free[self._free_count])
-        self.tables[slot] = 0
-        return int(self.generations[slot]) << 32 | slot
+        self.table_of[slot] = 0
+        return self.generation_of[slot] << 32 | slot
 
     def _take_fresh(self, count: int) -> int:
         """Return the first of *count* slots that were never used."""
-        first = self._next
+        first = self.end
         if first + count > _MOST_SLOTS:
             raise WorldError(f"expected at most {_MOST_SLOTS - 1} entities, found {first + count - 1}")
-        self._next = first + count
+        self.end = first + count
         return first
 
     def release(self, ids: Array) -> None:
@@ -241,6 +267,18 @@ class Entities:
             self._free = resized(self._free, self._free_count, stop + stop // 2)
         self._free[self._free_count : stop] = slots
         self._free_count = stop
+
+    def release_one(self, entity: int) -> None:
+        """Free the slot of one entity that has a place."""
+        slot = entity & _SLOT
+        self.table_of[slot] = -1
+        generation = (self.generation_of[slot] + 1) & _SLOT
+        self.generation_of[slot] = generation
+        if generation:
+            if self._free_count == len(self._free):
+                self._free = resized(self._free, self._free_count, self._free_count * 3 // 2 + 1)
+            self._free[self._free_count] = slot
+            self._free_count += 1
 
     def set_aside(self, ids: NDArray[np.uint64]) -> None:
         """Make *ids*, just allocated or alive, those of entities that are awaited."""
@@ -265,7 +303,7 @@ class Entities:
         """Return the table number of each of *ids*, -2 where it is awaited, -1 where it is none of this world."""
         self._cover()
         slots = (ids & _SLOTS).astype(np.int64)
-        known = (slots < self._next) & (slots > 0)
+        known = (slots < self.end) & (slots > 0)
         slots = np.where(known, slots, 0)
         known &= self.generations[slots] == ids >> np.uint64(32)
         return np.where(known, self.tables[slots], np.int32(-1))
@@ -273,7 +311,7 @@ class Entities:
     def is_alive(self, entity: int) -> bool:
         """Tell whether one entity is alive."""
         slot = entity & _SLOT
-        if not 0 < slot < self._next:
+        if not 0 < slot < self.end:
             return False
         if slot >= len(self.generations):
             return entity >> 32 == 0
@@ -285,6 +323,12 @@ class Entities:
         if start == stop:
             return
         self._cover()
+        if stop - start <= _FEW:
+            for row in range(start, stop):
+                slot = column.one(row) & _SLOT
+                self.table_of[slot] = table
+                self.row_of[slot] = row
+            return
         runs = column.runs
         if runs is not None and len(runs) == 1 and runs[0][0] + runs[0][1] <= _SLOT:
             first = runs[0][0]
@@ -296,18 +340,19 @@ class Entities:
 
     def _cover(self) -> None:
         """Make the arrays long enough for every slot handed out."""
-        if self._next <= len(self.generations):
+        if self.end <= len(self.generations):
             return
         with _COVERING:  # several threads may look up entities at once
             length = len(self.generations)
-            if self._next <= length:
+            if self.end <= length:
                 return
-            capacity = min(self._next + (self._next // 2 if length > 1 else 0), _MOST_SLOTS)
+            capacity = min(self.end + (self.end // 2 if length > 1 else 0), _MOST_SLOTS)
             for name in ("rows", "tables", "generations"):  # that which tells the length last
                 old = getattr(self, name)
                 new = np.zeros(capacity, old.dtype)
                 new[:length] = old
                 setattr(self, name, new)
+            self._look()
 
 
 class StableIdSource:

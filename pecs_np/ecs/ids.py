@@ -115,7 +115,7 @@ class IdColumn:
 
     # While `runs` is a list it is the truth and `_array` a cache of its first `_filled` ids;
     # once it is None the array is the truth.
-    __slots__ = ("_array", "_filled", "dtype", "runs", "size")
+    __slots__ = ("_array", "_filled", "_words", "_words_of", "dtype", "runs", "size")
 
     runs: list[tuple[int, int]] | None
 
@@ -126,6 +126,7 @@ class IdColumn:
         array: Array | None = None,
     ) -> None:
         self.dtype = dtype
+        self._words_of: Array | None = None
         if array is None:
             self.runs = list(runs)
             self.size = runs[0][1] if len(runs) == 1 else sum([count for _, count in runs])
@@ -158,22 +159,75 @@ class IdColumn:
             return _run(*runs[0])
         return IdColumn(self.dtype, runs).array()
 
+    def one(self, row: int) -> int:
+        """Return the id in one row."""
+        runs = self.runs
+        if runs is None:
+            words = self._words if self._words_of is self._array else self._by_words()
+            return words[row] if self.dtype.itemsize == 8 else words[2 * row + 1] << 64 | words[2 * row]
+        for first, count in runs:
+            if row < count:
+                return first + row
+            row -= count
+        raise IndexError(row)
+
+    def replace_by_last(self, row: int) -> None:
+        """Take away one row; the last one moves there."""
+        last = self.size - 1
+        if self.runs is not None:
+            if row == last:
+                _truncate(self.runs, 1)
+                self.size = last
+                self._filled = min(self._filled, last)
+                return
+            self._settled()
+            self.runs = None
+        if row != last:
+            words = self._words if self._words_of is self._array else self._by_words()
+            if self.dtype.itemsize == 8:
+                words[row] = words[last]
+            else:
+                words[2 * row] = words[2 * last]
+                words[2 * row + 1] = words[2 * last + 1]
+        self.size = self._filled = last
+
+    def _by_words(self) -> memoryview:
+        """Return the array as u64, one or two an id: the quickest way to a single one."""
+        array = self._array
+        if not array.flags.c_contiguous:
+            self._array = array = array.copy()
+        self._words = array.view(ENTITY_ID).data
+        self._words_of = array
+        return self._words
+
     def append_run(self, first: int, count: int) -> None:
         """Append *count* ids: first, first + 1, ..."""
         runs = self.runs
-        if runs is None:
-            _fill(self._settled(count)[self.size : self.size + count], first)
-            self._filled += count
-        elif runs and runs[-1][0] + runs[-1][1] == first:
-            runs[-1] = (runs[-1][0], runs[-1][1] + count)
-        elif len(runs) < MOST_RUNS:
-            runs.append((first, count))
-        else:
+        if runs is not None:
+            if runs:
+                last, length = runs[-1]
+                if last + length == first:
+                    runs[-1] = last, length + count
+                    self.size += count
+                    return
+            if len(runs) < MOST_RUNS:
+                runs.append((first, count))
+                self.size += count
+                return
             self._settled()
             self.runs = None
-            return self.append_run(first, count)
-        self.size += count
-        return None
+        start = self.size
+        if count == 1:
+            if start == len(self._array) or self._filled < start:
+                self._settled(1)
+            words = self._words if self._words_of is self._array else self._by_words()
+            if self.dtype.itemsize == 8:
+                words[start] = first
+            else:
+                words[2 * start], words[2 * start + 1] = first & _MASK, first >> 64
+        else:
+            _fill(self._settled(count)[start : start + count], first)
+        self.size = self._filled = start + count
 
     def append(self, ids: Array) -> None:
         """Append *ids*, shape (k,)."""

@@ -27,7 +27,10 @@ from pecs_np.errors import (
     WorldError,
 )
 
-__all__ = ["Storage", "as_entity_ids"]
+__all__ = ["SCALARS", "Storage", "as_entity_ids"]
+
+# The types of one entity id; others are looked at by `as_entity_ids`.
+SCALARS = frozenset({int, EntityId, np.uint64, np.int64})
 
 _SLOT = np.uint64((1 << 32) - 1)
 _FIRST = np.zeros(1, np.intp)
@@ -51,6 +54,8 @@ class Storage:
         Counts structural changes; what is cached between two of them goes with each.
     chunks, matches
         Caches of queries, by the query's key.
+    ways : dict
+        Where a new entity goes: a cache of `single`, as each table has one.
     frozen : (int, tuple of SnapshotTable)
         After how many changes, and the tables as snapshots show them.
     snapshot : Snapshot or None
@@ -73,6 +78,7 @@ class Storage:
         self._lock = threading.RLock()
         self.chunks: dict[Any, list[Any]] = {}
         self.matches: dict[Any, list[Table]] = {}
+        self.ways: dict[Any, Any] = {}
         self.frozen: tuple[int, tuple[SnapshotTable, ...]] = _NONE_FROZEN
         self.snapshot: Snapshot | None = None
 
@@ -88,17 +94,15 @@ class Storage:
         self.revision.under_way += 1
 
     def __exit__(self, *_: object) -> None:
-        self._changed()
-        self.revision.under_way -= 1
-        self._lock.release()
-
-    def _changed(self) -> None:
-        """Note a structural change: what was cached is gone."""
-        self.revision.number += 1
+        # What was cached is gone.
+        revision = self.revision
+        revision.number += 1
         self.frozen = _NONE_FROZEN
         self.snapshot = None
         if self.chunks:
             self.chunks.clear()
+        revision.under_way -= 1
+        self._lock.release()
 
     def resolve(self, type_: Any) -> tuple[str, type[Component]]:
         """Return the name and the class of a type given as a class or a name."""
@@ -116,6 +120,17 @@ class Storage:
             raise ComponentDefinitionError(f"expected a component class, found {type_!r:.80}")
         self.check_known(asked)
         return asked.name, asked.cls
+
+    def ask(self, table: Table, type_: Any) -> tuple[type[Component], Array | None]:
+        """Return the class of a type, given as a class or a name, and its column in *table*, None where it has none."""
+        try:
+            return table.asked[type_]
+        except (KeyError, TypeError):  # not asked yet, or no type at all
+            name, cls = self.resolve(type_)
+        column = table.columns.get(name)
+        if column is not None:
+            table.asked[type_] = cls, column
+        return cls, column
 
     def names(self, types: Iterable[Any]) -> tuple[str, ...]:
         """Return the names of types given as classes or names."""
@@ -139,6 +154,7 @@ class Storage:
         self.types[type_.name] = type_
         for table in self.tables:
             table.types = tuple([type_ if t.name == type_.name else t for t in table.types])
+            table.asked.clear()
         self.frozen, self.snapshot = _NONE_FROZEN, None
 
     def table(self, types: tuple[ComponentType, ...]) -> Table:
@@ -174,6 +190,7 @@ class Storage:
         self.index = self.awaited = None
         self.unplaced.clear()
         self.matches.clear()
+        self.ways.clear()
 
     def _enter(self, table: Table) -> None:
         self.tables.append(table)
@@ -250,13 +267,19 @@ class Storage:
             self.unplaced.clear()
 
     def find(self, entity: int) -> tuple[Table, int]:
-        """Return the table and row of one entity."""
-        if not self.entities.is_alive(entity):
-            raise _not_alive(entity)
+        """Return the table and row of one entity, of a type in `SCALARS`."""
         if self.unplaced:
             self.place()
+        books = self.entities
         slot = entity & 0xFFFFFFFF
-        return self.tables[self.entities.tables[slot]], int(self.entities.rows[slot])
+        try:
+            number = books.table_of[slot]
+            if number >= 0 and books.generation_of[slot] == entity >> 32 and 0 < slot < books.end:
+                return self.tables[number], books.row_of[slot]
+        except IndexError:  # a slot beyond the books holds no entity that has a place
+            pass
+        as_entity_ids(entity)
+        raise _not_alive(entity)
 
     def locate(self, ids: NDArray[np.uint64]) -> tuple[Array, Array]:
         """Return the table number and the row of each of *ids*, shape (n,)."""
@@ -428,6 +451,33 @@ class Storage:
         with self.changing():
             self.remove_rows(table, rows)
             self.append(target, entities, stable, shared | values, known=True)
+
+    def whole(self, ids: NDArray[np.uint64]) -> Table | None:
+        """Return the table whose entities *ids* are, all of them and in its order, or None."""
+        if not len(ids) or not self.entities.is_alive(first := int(ids[0])):
+            return None
+        table, row = self.find(first)
+        if row or table.size != len(ids) or not (ids == table.entities.array()).all():
+            return None
+        return table
+
+    def set_all(self, table: Table, target: Table, values: dict[str, Array]) -> None:
+        """Move all rows of *table* to *target*, if that is another table, and write *values* there.
+
+        Where *target* has no rows it takes over the columns, and *table*'s number with them, so that the
+        books stay as they are.
+        """
+        if target is table:
+            table.fill(slice(0, table.size), values)
+        elif target.size:
+            self.set_rows(table, np.arange(table.size), target, values)
+        else:
+            with self.changing():
+                table.hand_over(target)
+                target.fill(slice(0, target.size), values)
+                table.number, target.number = target.number, table.number
+                self.tables[table.number], self.tables[target.number] = table, target
+                self.unplaced.discard(table)
 
 
 def as_entity_ids(entity: Any) -> tuple[NDArray[np.uint64], bool]:

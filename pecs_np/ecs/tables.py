@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from pecs_np.ecs.arrays import Array, copy_rows, put_rows, resized
-from pecs_np.ecs.components import ComponentType
+from pecs_np.ecs.arrays import Array, as_rows, copy_rows, put_rows, resized
+from pecs_np.ecs.components import Component, ComponentType
 from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn
 from pecs_np.errors import WorldError
 
@@ -35,9 +38,28 @@ class Table:
         How many rows are in use.
     placed : int
         How many rows, from the first, the world's books know; the rest are noted on demand.
+    capacity : int
+        How many rows there is memory for.
+    asked : dict
+        The class and the column of a type, as it was asked for; until the columns are new.
+    ways : dict
+        Where one of its entities goes by what verb: a cache of `single`.
     """
 
-    __slots__ = ("columns", "entities", "names", "number", "placed", "size", "stable_ids", "types")
+    __slots__ = (
+        "_rows",
+        "asked",
+        "capacity",
+        "columns",
+        "entities",
+        "names",
+        "number",
+        "placed",
+        "size",
+        "stable_ids",
+        "types",
+        "ways",
+    )
 
     def __init__(
         self,
@@ -55,6 +77,21 @@ class Table:
         self.stable_ids = stable_ids
         self.size = entities.size
         self.placed = 0
+        self.ways: dict[Any, Any] = {}
+        self._note_columns()
+
+    def _note_columns(self) -> None:
+        """Note that the columns are new arrays."""
+        self.capacity = min([len(column) for column in self.columns.values()], default=1 << 32)
+        self._rows: dict[str, Array] | None = None
+        self.asked: dict[Any, tuple[type[Component], Array]] = {}
+
+    @property
+    def rows(self) -> dict[str, Array]:
+        """By type name, the columns as rows of plain bytes, of a table that holds no objects: for one row at a time."""
+        if self._rows is None:
+            self._rows = {name: as_rows(column) for name, column in self.columns.items()}
+        return self._rows
 
     @classmethod
     def empty(cls, number: int, types: tuple[ComponentType, ...]) -> Table:
@@ -64,6 +101,14 @@ class Table:
 
     def __len__(self) -> int:
         return self.size
+
+    def with_types(self, types: Iterable[ComponentType]) -> tuple[ComponentType, ...]:
+        """Return the types of the table and those of *types* that it lacks."""
+        return (*self.types, *[t for t in types if t.name not in self.columns])
+
+    def without_types(self, names: Collection[str]) -> tuple[ComponentType, ...]:
+        """Return the types of the table but those of *names*."""
+        return tuple([t for t in self.types if t.name not in names])
 
     def column(self, name: str) -> Array:
         """Return the rows of one type, shape (size,): a live view."""
@@ -81,11 +126,14 @@ class Table:
     def reserve(self, count: int) -> None:
         """Make room for *count* more rows, so that `extend` cannot fail."""
         start, stop = self.size, self.size + count
+        if stop <= self.capacity:
+            return
         try:
             for name, column in self.columns.items():
                 if len(column) < stop:
                     spare = stop // 2 if start else 0
                     self.columns[name] = resized(column, start, stop + spare)
+                    self._note_columns()
         except (MemoryError, ValueError):
             raise WorldError(
                 f"expected memory for {stop} rows of {', '.join(self.names)}, found too little"
@@ -123,3 +171,31 @@ class Table:
         self.size = size
         self.placed = min(self.placed, size)
         return holes
+
+    def hand_over(self, target: Table) -> None:
+        """Make all rows those of *target*, which has none: its columns are these very arrays."""
+        for name in self.names:
+            if name in target.columns:
+                column = self.columns[name]
+                target.columns[name], self.columns[name] = column, np.empty(0, column.dtype)
+            elif self.columns[name].dtype.hasobject:
+                self.columns[name] = np.empty(0, self.columns[name].dtype)
+        target.entities, self.entities = self.entities, IdColumn(ENTITY_ID)
+        target.stable_ids, self.stable_ids = self.stable_ids, IdColumn(STABLE_ID)
+        target.placed, self.placed = self.placed, 0
+        size, self.size = self.size, 0
+        self._note_columns()
+        target._note_columns()
+        target.reserve(size)
+        target.size = size
+
+    def remove_one(self, row: int) -> None:
+        """Remove one row of a table that holds no objects; the last one moves there."""
+        last = self.size - 1
+        if row != last:
+            for column in self.rows.values():
+                column[row] = column[last]
+        self.entities.replace_by_last(row)
+        self.stable_ids.replace_by_last(row)
+        self.size = last
+        self.placed = min(self.placed, last)

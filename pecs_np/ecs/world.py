@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 from pecs_np.ecs.arrays import Array, read_only
 from pecs_np.ecs.bundles import Bundle
 from pecs_np.ecs.commands import CommandBuffer
+from pecs_np.ecs.components import row_of
 from pecs_np.ecs.entities import EntityId, StableId, as_stable_ids
 from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn, IdLookup, as_int, as_record
 from pecs_np.ecs.queries import Query
 from pecs_np.ecs.resources import Generators, Resources
 from pecs_np.ecs.restore import Mode, restore
+from pecs_np.ecs.single import despawn_one, insert_one, remove_one, spawn_one
 from pecs_np.ecs.snapshot import Snapshot, TableFilter
-from pecs_np.ecs.storage import Storage, as_entity_ids
+from pecs_np.ecs.storage import SCALARS, Storage, as_entity_ids
 from pecs_np.ecs.validation import Validation, validate
 from pecs_np.ecs.values import private_copy
 from pecs_np.errors import (
@@ -133,7 +135,10 @@ class World:
 
     def spawn(self, *components: Any) -> EntityId:
         """Add one entity with the given components, one value each, and return its id."""
-        return self._spawn_one(self._storage.source.take, components)
+        entity = spawn_one(self._storage, components)
+        if entity is None:
+            return self._spawn_one(self._storage.source.take, components)
+        return EntityId(entity)
 
     def spawn_with_stable_id(self, stable_id: int, *components: Any) -> EntityId:
         """Add one entity under a stable id of the caller's choice.
@@ -210,6 +215,8 @@ class World:
         DuplicateEntityError
             If one is named twice.
         """
+        if type(entity) in SCALARS and despawn_one(self._storage, entity):
+            return
         ids, _ = as_entity_ids(entity)
         groups = self._storage.groups(ids)
         if not groups:
@@ -254,23 +261,32 @@ class World:
         *components : component
             Of shape (), or (n,) in the order of the entities.
         """
+        if type(entity) in SCALARS and insert_one(self._storage, entity, components):
+            return
         ids, _ = as_entity_ids(entity)
         bundle = Bundle(components, self._storage)
         bundle.length(len(ids))
+        if (table := self._storage.whole(ids)) is not None:
+            target = self._storage.table(table.with_types(bundle.types))
+            self._storage.set_all(table, target, bundle.owned(len(ids)))
+            return
         groups = self._storage.groups(ids)
         values = bundle.owned(len(ids))
         for table, rows, order in groups:
             chosen = {n: v.take(order) if v.ndim and len(v) > 1 else v for n, v in values.items()}
-            new = [t for t in bundle.types if t.name not in table.columns]
-            self._storage.set_rows(table, rows, self._storage.table((*table.types, *new)), chosen)
+            self._storage.set_rows(table, rows, self._storage.table(table.with_types(bundle.types)), chosen)
 
     def remove(self, entity: Any, *types: Any) -> None:
         """Take the components of *types* from an entity, or from each of an array; those without stay as they are."""
+        if type(entity) in SCALARS and remove_one(self._storage, entity, types):
+            return
         ids, _ = as_entity_ids(entity)
-        names = set(self._storage.names(types))
+        names = self._storage.names(types)
+        if (table := self._storage.whole(ids)) is not None:
+            self._storage.set_all(table, self._storage.table(table.without_types(names)), {})
+            return
         for table, rows, _ in self._storage.groups(ids):
-            kept = tuple(t for t in table.types if t.name not in names)
-            self._storage.set_rows(table, rows, self._storage.table(kept), {})
+            self._storage.set_rows(table, rows, self._storage.table(table.without_types(names)), {})
 
     # Looking at entities
 
@@ -284,6 +300,9 @@ class World:
 
     def has(self, entity: Any, *types: Any) -> Any:
         """Tell whether an entity has all of *types*: a bool, or a mask for an array."""
+        if type(entity) in SCALARS:
+            table, _ = self._storage.find(entity)
+            return all(self._storage.ask(table, t)[1] is not None for t in types)
         ids, scalar = as_entity_ids(entity)
         names = self._storage.names(types)
         tables, _ = self._storage.locate(ids)
@@ -300,11 +319,14 @@ class World:
 
         For an array of n entities: a copy of their n rows, all of which must have the component.
         """
+        if type(entity) in SCALARS:
+            table, row = self._storage.find(entity)
+            cls, column = self._storage.ask(table, type_)
+            return None if column is None else row_of(cls, column, row)
         name, cls = self._storage.resolve(type_)
         ids, scalar = as_entity_ids(entity)
         if scalar:
-            table, row = self._storage.find(int(ids[0]))
-            return cls._wrap(table.columns[name][row, ...]) if name in table.columns else None
+            return self.get(int(ids[0]), type_)
         if not (has := self.has(ids, type_)).all():
             lacking = EntityId(int(ids[np.argmin(has)]))
             raise ComponentValueError(
@@ -333,7 +355,7 @@ class World:
                 suggestion="get(ids, type) returns a component of many",
             )
         table, row = self._storage.find(int(ids[0]))
-        return tuple([t.cls._wrap(table.columns[t.name][row, ...]) for t in table.types])
+        return tuple([row_of(t.cls, table.columns[t.name], row) for t in table.types])
 
     def column(self, type_: Any) -> Array:
         """Return all values of a type as one structured array, in table order.

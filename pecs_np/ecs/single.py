@@ -1,0 +1,167 @@
+"""The verbs of a world on one entity, without the detour by way of columns.
+
+A row is copied as the bytes it is. What that cannot do, such as texts and lists, which are objects, columns
+of one row given for a value, or types seen for the first time, is left to the general way: the functions
+then return None or False, and nothing has happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pecs_np.ecs.components import Component
+from pecs_np.ecs.storage import Storage
+from pecs_np.ecs.tables import Table
+
+__all__ = ["despawn_one", "insert_one", "remove_one", "spawn_one"]
+
+
+class Way:
+    """Where an entity goes by a verb that was given components, or types, of certain classes.
+
+    Attributes
+    ----------
+    target : Table
+    given : list of str
+        The types of the components, in the order given.
+    kept : list of str
+        The types of the columns that come along from the table the entity is in.
+    """
+
+    __slots__ = ("given", "kept", "target")
+
+    def __init__(self, source: Table | None, target: Table, given: Sequence[str]) -> None:
+        self.target = target
+        self.given = list(given)
+        self.kept = [
+            name for name in (source.rows if source else ()) if name in target.columns and name not in given
+        ]
+
+
+def spawn_one(storage: Storage, components: tuple[Any, ...]) -> int | None:
+    """Add an entity and return its id."""
+    try:
+        packed = [component._packed for component in components]
+    except AttributeError:
+        return None
+    key = tuple(map(type, components))
+    way = storage.ways.get(key)
+    if way is None:
+        way = storage.ways[key] = _way_with(storage, None, components)
+    if not way or storage.awaited is not None:
+        return None
+    table = way.target
+    row = table.size
+    if row >= table.capacity:
+        table.reserve(1)
+    entity = storage.entities.allocate_one()
+    stable_id = storage.source.take(1)
+    with storage:
+        rows = table.rows
+        for name, value in zip(way.given, packed, strict=False):
+            rows[name][row] = value
+        table.entities.append_run(entity, 1)
+        table.stable_ids.append_run(stable_id, 1)
+        table.size = row + 1
+        storage.unplaced.add(table)
+        if storage.index is not None:
+            storage.index.add_one(stable_id, entity)
+    return entity
+
+
+def insert_one(storage: Storage, entity: int, components: tuple[Any, ...]) -> bool:
+    """Give an entity components, or replace those it has."""
+    table, row = storage.find(entity)
+    try:
+        packed = [component._packed for component in components]
+    except AttributeError:
+        return False
+    key = tuple(map(type, components))
+    way = table.ways.get(key)
+    if way is None:
+        way = table.ways[key] = _way_with(storage, table, components)
+    if not way:
+        return False
+    if way.target is table:
+        rows = table.rows
+        for name, value in zip(way.given, packed, strict=False):
+            rows[name][row] = value
+    else:
+        _move(storage, table, row, entity, way, packed)
+    return True
+
+
+def remove_one(storage: Storage, entity: int, types: tuple[Any, ...]) -> bool:
+    """Take components of *types* from an entity."""
+    table, row = storage.find(entity)
+    key = "without", types
+    try:
+        way = table.ways.get(key)
+    except TypeError:  # something that has no hash is no type
+        return False
+    if way is None:
+        way = table.ways[key] = _way_without(storage, table, types)
+    if not way:
+        return False
+    if way.target is not table:
+        _move(storage, table, row, entity, way, ())
+    return True
+
+
+def despawn_one(storage: Storage, entity: int) -> bool:
+    """Remove an entity."""
+    table, row = storage.find(entity)
+    if any(type_.layout.variable for type_ in table.types):
+        return False
+    with storage:
+        storage.entities.release_one(int(entity))
+        table.remove_one(row)
+        if row < table.size:
+            storage.entities.row_of[table.entities.one(row) & 0xFFFFFFFF] = row
+    return True
+
+
+def _move(storage: Storage, table: Table, row: int, entity: int, way: Way, packed: Sequence[bytes]) -> None:
+    """Move a row to the end of another table."""
+    target = way.target
+    new = target.size
+    if new >= target.capacity:
+        target.reserve(1)
+    with storage:
+        source, rows = table.rows, target.rows
+        for name in way.kept:
+            rows[name][new] = source[name][row]
+        for name, value in zip(way.given, packed, strict=False):
+            rows[name][new] = value
+        stable_id = table.stable_ids.one(row)
+        target.entities.append_run(int(entity), 1)
+        target.stable_ids.append_run(stable_id, 1)
+        target.size = target.placed = new + 1
+        table.remove_one(row)
+        books, slot = storage.entities, entity & 0xFFFFFFFF
+        if row < table.size:
+            books.row_of[table.entities.one(row) & 0xFFFFFFFF] = row
+        books.table_of[slot] = target.number
+        books.row_of[slot] = new
+
+
+def _way_with(storage: Storage, table: Table | None, components: tuple[Any, ...]) -> Way | Literal[False]:
+    """Return the way of an entity that gets *components*, False where the general way has to see to it."""
+    given = [component._type for component in components if isinstance(component, Component)]
+    names = [type_.name for type_ in given]
+    if len(set(names)) < len(components):
+        return False
+    for type_ in given:
+        storage.check_known(type_)
+    types = table.with_types(given) if table else tuple(given)
+    if any(t.layout.variable for t in types):
+        return False
+    return Way(table, storage.table(types), names)
+
+
+def _way_without(storage: Storage, table: Table, types: tuple[Any, ...]) -> Way | Literal[False]:
+    names = storage.names(types)
+    if any(t.layout.variable for t in table.types):
+        return False
+    return Way(table, storage.table(table.without_types(names)), ())
