@@ -1,1 +1,1 @@
-"""The benchmark suite: one file a topic, seeded data, time and peak memory."""
+"""The benchmark suite: one file a topic, seeded data; time, peak memory and bytes an entity."""

@@ -1,8 +1,9 @@
-"""What changed in a million entities of two components: found, saved, applied; and each against bare NumPy.
+"""What changed in a world: found, saved, applied.
 
-``python -m benchmarks.delta`` in the folder above prints the ratios.
+``python -m benchmarks.delta`` in the folder above compares a million entities with bare NumPy.
 """
 
+import functools
 import tempfile
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from pecs_np.persistence import read_delta
 from pecs_np.persistence.binary.delta_reader import decode_delta
 from pecs_np.persistence.binary.delta_writer import encode_delta
 
-from .common import Position, Velocity, populated
+from .common import LAYOUTS, SIZES, Changing, Position, Sampled, Velocity, columns, kept, populated
 from .ratios import best
 
 COUNT = 1_000_000
@@ -22,11 +23,147 @@ COUNT = 1_000_000
 
 def changed(world, share, seed=1):
     """Change so many of the rows of both components, and return how many that is."""
-    count = len(world)
-    rows = np.sort(np.random.default_rng(seed).choice(count, int(count * share), replace=False))
-    for type_ in (Position, Velocity):
-        world.column(type_)[world.column(type_).dtype.names[0]][rows] += 1
-    return len(rows)
+    rng = np.random.default_rng(seed)
+    count = 0
+    for position, velocity in world.query(Position).optional(Velocity):
+        rows = np.sort(rng.choice(len(position), int(len(position) * share), replace=False))
+        for column in (position, velocity):
+            if column is not None:
+                np.asarray(column)["x"][rows] += 1
+        count += len(rows)
+    return count
+
+
+def replaced(world, share):
+    """Despawn such a share of the entities, and spawn as many."""
+    ids = world.entities()
+    count = int(len(ids) * share)
+    world.despawn(ids[:: len(ids) // count][:count])
+    world.spawn_batch(*columns(count))
+
+
+CHANGES = {
+    "nothing": lambda world: None,
+    "a hundredth modified": lambda world: changed(world, 0.01),
+    "a tenth modified": lambda world: changed(world, 0.1),
+    "a hundredth replaced": lambda world: replaced(world, 0.01),
+}
+
+
+@functools.cache
+def tracked(n, kind="a hundredth modified", layout="one table"):
+    """Return the tracker of a world that changed since, once in a process."""
+    world = LAYOUTS[layout](n)
+    tracker = pecs_np.ChangeTracker(world)
+    CHANGES[kind](world)
+    return tracker
+
+
+class Kinds(Sampled):
+    """Finding changes of some kinds, and as bytes."""
+
+    params = (SIZES, tuple(CHANGES))
+    param_names = ("n", "kind")
+
+    def setup(self, n, kind):
+        self.tracker = tracked(n, kind)
+
+    def time_changes(self, n, kind):
+        self.tracker.changes()
+
+    def track_bytes(self, n, kind):
+        return encode_delta(self.tracker.changes()).size
+
+    track_bytes.unit = "bytes"
+
+
+class Layouts(Sampled):
+    """Finding the changes of a hundredth in other worlds."""
+
+    params = (SIZES[:2], ("fragmented", "linked", "many tables"))
+    param_names = ("n", "layout")
+
+    def setup(self, n, layout):
+        self.tracker = tracked(n, layout=layout)
+
+    def time_changes(self, n, layout):
+        self.tracker.changes()
+
+
+class Changes(Sampled):
+    """What is done with the changes of a hundredth."""
+
+    params = SIZES
+    param_names = ("n",)
+
+    def setup(self, n):
+        self.base = kept("one table", n)
+        self.same = pecs_np.ChangeTracker(self.base)
+        self.tracker = tracked(n)
+        self.snapshot = self.tracker.base
+        self.changes = self.tracker.changes()
+        self.data = b"".join(encode_delta(self.changes))
+
+    def time_checkpoint(self, n):
+        self.same.checkpoint()
+
+    def time_invert(self, n):
+        self.changes.invert()
+
+    def time_apply_to_snapshot(self, n):
+        pecs_np.apply_to_snapshot(self.snapshot, self.changes)
+
+    def time_encode(self, n):
+        b"".join(encode_delta(self.changes))
+
+    def time_decode(self, n):
+        decode_delta(self.data)
+
+    def peakmem_changes(self, n):
+        self.tracker.changes()
+
+
+class Apply(Changing):
+    """To another world that is as this one was."""
+
+    params = (SIZES, tuple(CHANGES)[1:])
+    param_names = ("n", "kind")
+
+    def setup(self, n, kind):
+        self.changes = tracked(n, kind).changes()
+        self.replica = World.from_snapshot(tracked(n, kind).base.copy())
+
+    def time_apply(self, n, kind):
+        self.replica.apply(self.changes)
+
+
+class Files(Sampled):
+    """A save, and a file of the changes of a hundredth."""
+
+    params = SIZES
+    param_names = ("n",)
+
+    def setup(self, n):
+        self.folder = tempfile.TemporaryDirectory()
+        self.base, self.path = (Path(self.folder.name, name) for name in ("base.pecs", "delta.pecs"))
+        World.from_snapshot(tracked(n).base.copy()).save(self.base, durable=False)
+        self.world = tracked(n).world
+        self.world.save_delta(self.path, since=self.base, durable=False)
+
+    def teardown(self, n):
+        self.folder.cleanup()
+
+    def time_save(self, n):
+        self.world.save_delta(self.path, since=self.base, durable=False)
+
+    def time_read(self, n):
+        read_delta(self.path)
+
+    def time_load_with_its_save(self, n):
+        World.load(self.base, deltas=[self.path])
+
+
+# Beside bare NumPy
 
 
 def _read_both(tracker):
@@ -51,21 +188,21 @@ def _tracked(share):
     return tracker
 
 
-def track_changes_of_a_hundredth():
+def changes_of_a_hundredth():
     """At most 4 times the time to read both copies once."""
     tracker = _tracked(0.01)
     ours, bare = best(tracker.changes, _read_both(tracker))
     return ours / bare
 
 
-def track_changes_of_nothing():
+def changes_of_nothing():
     """At most 2.5 times the time to read both copies once."""
     tracker = _tracked(0)
     ours, bare = best(tracker.changes, _read_both(tracker))
     return ours / bare
 
 
-def track_delta_bytes():
+def delta_bytes():
     """At most 1.3 times the bytes of the changed rows and their ids."""
     world = populated(COUNT)
     tracker = pecs_np.ChangeTracker(world)
@@ -74,75 +211,37 @@ def track_delta_bytes():
     return encode_delta(tracker.changes()).size / (rows * size)
 
 
-def track_checkpoint():
+def checkpoint():
     """At most twice a copy of the columns."""
     tracker = _tracked(0)
-    columns = [tracker.world.column(t).view("<u8") for t in (Position, Velocity)]
-    ours, bare = best(tracker.checkpoint, lambda: [column.copy() for column in columns])
+    whole = [tracker.world.column(t).view("<u8") for t in (Position, Velocity)]
+    ours, bare = best(tracker.checkpoint, lambda: [column.copy() for column in whole])
     return ours / bare
 
 
-def track_encoding():
+def encoding():
     """Milliseconds to make the delta of 10,000 changed rows into bytes."""
     changes = _tracked(0.01).changes()
     (ours,) = best(lambda: b"".join(encode_delta(changes)), repeat=40)
     return ours * 1e3
 
 
-def track_decoding():
+def decoding():
     """Milliseconds to make bytes into the delta of 10,000 changed rows."""
     data = b"".join(encode_delta(_tracked(0.01).changes()))
     (ours,) = best(lambda: decode_delta(data), repeat=40)
     return ours * 1e3
 
 
-for _track, _unit in (
-    (track_changes_of_a_hundredth, "x"),
-    (track_changes_of_nothing, "x"),
-    (track_delta_bytes, "x"),
-    (track_checkpoint, "x"),
-    (track_encoding, "ms"),
-    (track_decoding, "ms"),
-):
-    _track.unit = _unit
-
-
-class Deltas:
-    """Files: one in a hundred rows of a million changed."""
-
-    params = (0.001, 0.01, 0.1)
-    param_names = ("share",)
-
-    def setup(self, share):
-        self.folder = tempfile.TemporaryDirectory()
-        self.base, self.path = (Path(self.folder.name, name) for name in ("base.pecs", "delta.pecs"))
-        world = populated(COUNT)
-        self.tracker = pecs_np.ChangeTracker(world, base_id=world.save(self.base, durable=False).save_id)
-        changed(world, share)
-        self.changes = self.tracker.changes()
-        self.replica = World.load(self.base)
-        world.save_delta(self.path, since=self.base, durable=False)
-
-    def teardown(self, share):
-        self.folder.cleanup()
-
-    def time_changes(self, share):
-        self.tracker.changes()
-
-    def time_save(self, share):
-        self.tracker.world.save_delta(self.path, since=self.base, durable=False)
-
-    def time_read(self, share):
-        read_delta(self.path)
-
-    def time_apply(self, share):
-        self.replica.apply(self.changes, conflict="theirs")
-
-    def time_load_with_its_save(self, share):
-        World.load(self.base, deltas=[self.path])
-
+TABLE = (
+    (changes_of_a_hundredth, "x"),
+    (changes_of_nothing, "x"),
+    (checkpoint, "x"),
+    (decoding, "ms"),
+    (delta_bytes, "x"),
+    (encoding, "ms"),
+)
 
 if __name__ == "__main__":
-    for name, track in sorted(globals().items()):
-        if name.startswith("track_"):
-            print(f"{name[6:]:28} {track():8.2f} {track.unit}")
+    for function, unit in TABLE:
+        print(f"{function.__name__:28} {function():8.2f} {unit}")

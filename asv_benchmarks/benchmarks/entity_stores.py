@@ -1,224 +1,128 @@
-"""Entity stores beside the bare library below each of them, and batches beside one call an entity.
+"""Entity stores: batches, and one call an entity.
 
-Both sides have the same settings, keep blobs of the same size under the same keys, and are measured in
-one process, in turns. ``python -m benchmarks.entity_stores`` in the folder above prints the table.
+``python -m benchmarks.entity_stores`` in the folder above compares them with the bare library below each of them:
+both sides have the same settings, keep blobs of the same size under the same keys, and are measured in one process,
+in turns.
 """
 
-import contextlib
-import importlib
-import importlib.util
-import itertools
-import sqlite3
-import tempfile
-from pathlib import Path
+import atexit
+import functools
 
-from pecs_np import LmdbEntityPlugin, PostgresEntityPlugin, RedisEntityPlugin, SqliteEntityPlugin, World
+from pecs_np import World
 from pecs_np.persistence.filters import without_transient
 from pecs_np.persistence.stores.records import encode
 
-from .common import populated
+from .common import SIZES, Changing, Sampled, kept, populated
 from .ratios import best
+from .store_backends import BACKENDS
 
 ENTITIES = 100_000
 ONE_BY_ONE = 1_000
 
 
-class Backend:
-    """A kind of store, and the calls to its library that a program without this one would make.
-
-    Attributes
-    ----------
-    package : str or None
-        What has to be installed.
-    bare_save, bare_load : str
-        What those calls are, for the table.
-    """
-
-    package = None
-    bare_save = bare_load = ""
-
-    def __init__(self):
-        if self.package is not None:
-            try:
-                importlib.import_module(self.package)
-            except ImportError:
-                raise NotImplementedError(f"{self.package} is not installed") from None
-        self._left = contextlib.ExitStack()
-        self.folder = Path(self._left.enter_context(tempfile.TemporaryDirectory()))
-
-    def close(self):
-        self._left.close()
-
-    def on_close(self, call):
-        self._left.callback(call)
-
-    def store(self):
-        """Return a new store."""
-        raise NotImplementedError
-
-    def open_bare(self):
-        """Open another place, with the library alone."""
-        raise NotImplementedError
-
-    def save(self, keys, values):
-        raise NotImplementedError
-
-    def load(self, keys):
-        raise NotImplementedError
-
-    def forget(self):
-        """Empty the store before each save, where the bare library cannot save over what is there."""
+@functools.cache
+def running(name):
+    """Return a backend and a store on it, which last as long as the process does: some of them are servers."""
+    backend = BACKENDS[name]()
+    atexit.register(backend.close)
+    return backend, backend.store()
 
 
-class Sqlite(Backend):
-    bare_save = "`executemany`"
-    bare_load = "`SELECT ... json_each`"
+class _Stored:
+    timeout = 300
 
-    def store(self):
-        store = SqliteEntityPlugin(self.folder / "store.db", durable=False)
-        self.on_close(store.close)
-        return store
+    def fill(self, name, n):
+        """Hold a store with n entities, and only those."""
+        self.backend, self.store = running(name)
+        self.world = kept("one table", n)
+        self.ids, self.stable_ids = self.world.entities(), self.world.stable_ids()
+        self.backend.forget()
+        self.store.clear()
+        self.save()
 
-    def open_bare(self):
-        self.db = sqlite3.connect(self.folder / "bare.db", isolation_level=None)
-        self.on_close(self.db.close)
-        for pragma in (
-            "page_size = 16384",
-            "cache_size = -32768",
-            "journal_mode = WAL",
-            "synchronous = NORMAL",
-        ):
-            self.db.execute(f"PRAGMA {pragma}")
-        self.db.execute(
-            "CREATE TABLE blobs (id BLOB NOT NULL PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID"
-        )
+    def save(self):
+        self.backend.forget()
+        self.store.save_entities(self.world, self.ids)
 
-    def save(self, keys, values):
-        self.db.execute("BEGIN IMMEDIATE")
-        self.db.executemany(
-            "INSERT INTO blobs VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET record = excluded.record",
-            zip(keys, values, strict=True),
-        )
-        self.db.execute("COMMIT")
-
-    def load(self, keys):
-        # A key is bytes, which JSON cannot hold: its place is enough.
-        return self.db.execute(
-            "SELECT record FROM json_each(?2) AS asked"
-            " LEFT JOIN blobs ON blobs.id = substr(?1, 1 + 16 * asked.key, 16)",
-            (b"".join(keys), f"[0{',0' * (len(keys) - 1)}]"),
-        ).fetchall()
+    def load(self):
+        self.store.load_entities(World(), self.stable_ids)
 
 
-class Lmdb(Backend):
-    package = "lmdb"
-    bare_save = "`putmulti`"
-    bare_load = "`getmulti`"
+class Batch(_Stored, Sampled):
+    params = (tuple(BACKENDS), SIZES[:2])
+    param_names = ("backend", "n")
 
-    def store(self):
-        store = LmdbEntityPlugin(self.folder / "store.lmdb", map_size=1 << 28, durable=False)
-        self.on_close(store.close)
-        return store
+    def setup(self, name, n):
+        if not hasattr(self, "store"):
+            self.fill(name, n)
 
-    def open_bare(self):
-        lmdb = importlib.import_module(self.package)
-        self.env = lmdb.open(
-            str(self.folder / "bare.lmdb"), subdir=False, map_size=1 << 28, max_dbs=1, metasync=False
-        )
-        self.on_close(self.env.close)
-        self.db = self.env.open_db(b"blobs")
+    def time_save(self, name, n):
+        self.save()
 
-    def save(self, keys, values):
-        with self.env.begin(self.db, write=True) as txn:
-            txn.cursor().putmulti(list(zip(keys, values, strict=True)))
-
-    def load(self, keys):
-        with self.env.begin(self.db) as txn:
-            return txn.cursor().getmulti(keys)
+    def time_load(self, name, n):
+        self.load()
 
 
-class Served(Backend):
-    """A server of its own on this machine, started as the tests do."""
+class Peak(_Stored):
+    """The highest memory of a process that loads a batch into a second world."""
 
-    server = ""
+    params = (("sqlite", "lmdb", "memory"), SIZES[1:2])
+    param_names = ("backend", "n")
 
-    def __init__(self):
-        super().__init__()
-        path = Path(__file__).parents[2] / "tests" / "servers.py"
-        spec = importlib.util.spec_from_file_location("servers_of_benchmarks", path)
-        servers = importlib.util.module_from_spec(spec)
-        try:
-            spec.loader.exec_module(servers)
-        except (ImportError, OSError) as error:
-            raise NotImplementedError(f"the servers of the tests cannot be started: {error}") from None
-        if not servers.installed(self.server):
-            raise NotImplementedError(f"{self.server} is not installed")
-        self.address = self._left.enter_context(getattr(servers, self.server)()).address
+    def setup(self, name, n):
+        self.fill(name, n)
+
+    def peakmem_load(self, name, n):
+        self.load()
 
 
-class Redis(Served):
-    package, server = "redis", "redis"
-    bare_save = "pipelined `HSET` of 4,096 each"
-    bare_load = "pipelined `HMGET` of 4,096 each"
-    step = 4096
+class OneByOne(_Stored, Changing):
+    """A hundred calls of each, on a store of a thousand."""
 
-    def store(self):
-        store = RedisEntityPlugin(self.address)
-        self.on_close(store.close)
-        return store
+    params = tuple(BACKENDS)
+    param_names = ("backend",)
 
-    def open_bare(self):
-        self.client = importlib.import_module(self.package).Redis.from_url(self.address)
-        self.on_close(self.client.close)
+    def setup(self, name):
+        self.fill(name, ONE_BY_ONE)
+        self.some = self.ids[:100].tolist()
+        self.asked = [self.world.get_stable_id(entity) for entity in self.some]
 
-    def save(self, keys, values):
-        pipeline = self.client.pipeline(transaction=True)
-        for start in range(0, len(keys), self.step):
-            part = slice(start, start + self.step)
-            flat = itertools.chain.from_iterable(zip(keys[part], values[part], strict=True))
-            pipeline.execute_command("HSET", "blobs", *flat)
-        pipeline.execute()
+    def time_100_saves(self, name):
+        for entity in self.some:
+            self.store.save_entity(self.world, entity)
 
-    def load(self, keys):
-        pipeline = self.client.pipeline(transaction=False)
-        for start in range(0, len(keys), self.step):
-            pipeline.hmget("blobs", keys[start : start + self.step])
-        return pipeline.execute()
+    def time_100_loads(self, name):
+        world = World()
+        for stable_id in self.asked:
+            self.store.load_entity(world, stable_id)
 
+    def time_100_exists(self, name):
+        for stable_id in self.asked:
+            self.store.entity_exists(stable_id)
 
-class Postgres(Served):
-    package, server = "psycopg", "postgres"
-    bare_save = "binary `COPY` into an empty table"
-    bare_load = "binary `COPY TO`"
+    def time_100_deletes(self, name):
+        for stable_id in self.asked:
+            self.store.delete_entity(stable_id)
 
-    def store(self):
-        store = PostgresEntityPlugin(self.address)
-        self.db = importlib.import_module(self.package).connect(self.address, autocommit=True)
-        self.db.execute("CREATE TABLE blobs (id uuid PRIMARY KEY, record bytea NOT NULL)")
-        self.on_close(store.close)
-        self.on_close(self.db.close)
-        return store
-
-    def open_bare(self):
-        pass
-
-    def forget(self):
-        self.db.execute("TRUNCATE pecs_entities")
-
-    def save(self, keys, values):
-        self.db.execute("TRUNCATE blobs")
-        with self.db.cursor() as cursor, cursor.copy("COPY blobs FROM STDIN (FORMAT binary)") as copy:
-            copy.set_types(["bytea", "bytea"])
-            for row in zip(keys, values, strict=True):
-                copy.write_row(row)
-
-    def load(self, keys):
-        with self.db.cursor() as cursor, cursor.copy("COPY blobs TO STDOUT (FORMAT binary)") as copy:
-            copy.set_types(["bytea", "bytea"])
-            return list(copy.rows())
+    def time_delete_1000_at_once(self, name):
+        self.store.delete_entities(self.stable_ids)
 
 
-BACKENDS = {"sqlite": Sqlite, "lmdb": Lmdb, "redis": Redis, "postgres": Postgres}
+def track_bytes_per_entity(name):
+    """What the files of a store take, once it is closed."""
+    backend = BACKENDS[name]()
+    try:
+        with backend.store() as store:
+            store.save_entities(kept("one table", ENTITIES), kept("one table", ENTITIES).entities())
+        # Of a sparse file, what it really takes.
+        return sum(file.stat().st_blocks * 512 for file in backend.folder.iterdir()) / ENTITIES
+    finally:
+        backend.close()
+
+
+track_bytes_per_entity.params = ("sqlite", "lmdb")
+track_bytes_per_entity.param_names = ("backend",)
+track_bytes_per_entity.unit = "bytes"
 
 
 def blobs(world):
@@ -228,46 +132,39 @@ def blobs(world):
     return records.keys(), records.values()
 
 
-class EntityStores:
-    params = tuple(BACKENDS)
-    param_names = ("backend",)
-    timeout = 600
+class Comparison:
+    """A store beside the library below it, with 100,000 entities."""
 
-    def setup(self, name):
+    def __init__(self, name):
         self.backend = BACKENDS[name]()
         self.store = self.backend.store()
         self.world = populated(ENTITIES)
         self.ids, self.stable_ids = self.world.entities(), self.world.stable_ids()
+        self.backend.open_bare()
+        self.keys, self.values = blobs(self.world)
         self.save()
 
-    def teardown(self, name):
-        if hasattr(self, "backend"):
-            self.backend.close()
+    def close(self):
+        self.backend.close()
 
     def save(self):
         self.backend.forget()
         self.store.save_entities(self.world, self.ids)
 
-    def load(self):
-        self.store.load_entities(World(), self.stable_ids)
-
-    def time_save(self, name):
-        self.save()
-
-    def time_load(self, name):
-        self.load()
-
-    def track_save_rate(self, name):
-        keys, values = self._bare()
-        ours, bare = best(self.save, lambda: self.backend.save(keys, values), repeat=9)
+    def save_rate(self):
+        ours, bare = best(self.save, lambda: self.backend.save(self.keys, self.values), repeat=9)
         return 100 * bare / ours
 
-    def track_load_rate(self, name):
-        keys, _ = self._bare()
-        ours, bare = best(self.load, lambda: self.backend.load(keys), repeat=9)
+    def load_rate(self):
+        self.backend.save(self.keys, self.values)
+        ours, bare = best(
+            lambda: self.store.load_entities(World(), self.stable_ids),
+            lambda: self.backend.load(self.keys),
+            repeat=9,
+        )
         return 100 * bare / ours
 
-    def track_save_batch_gain(self, name):
+    def save_batch_gain(self):
         ids = self.ids[:ONE_BY_ONE]
 
         def one_by_one():
@@ -277,7 +174,7 @@ class EntityStores:
         batch, single = best(lambda: self.store.save_entities(self.world, ids), one_by_one, repeat=3)
         return single / batch
 
-    def track_load_batch_gain(self, name):
+    def load_batch_gain(self):
         asked = self.stable_ids[:ONE_BY_ONE]
         singly = [self.world.get_stable_id(int(i)) for i in self.ids[:ONE_BY_ONE]]
 
@@ -289,36 +186,33 @@ class EntityStores:
         batch, single = best(lambda: self.store.load_entities(World(), asked), one_by_one, repeat=3)
         return single / batch
 
-    def _bare(self):
-        self.backend.open_bare()
-        keys, values = blobs(self.world)
-        self.backend.save(keys, values)
-        return keys, values
-
 
 # What is measured, its unit, and the least that it is to be.
 TABLE = (
-    (EntityStores.track_save_rate, "%", "`save_entities` of 100,000 : bare {save}", 60),
-    (EntityStores.track_load_rate, "%", "`load_entities` of 100,000 : bare {load}", 60),
-    (EntityStores.track_save_batch_gain, "x", "a batch of 1,000 saves : one by one", 10),
-    (EntityStores.track_load_batch_gain, "x", "a batch of 1,000 loads : one by one", 10),
+    (Comparison.save_rate, "% of the rate", "`save_entities` of 100,000 : bare {save}", 60),
+    (Comparison.load_rate, "% of the rate", "`load_entities` of 100,000 : bare {load}", 60),
+    (Comparison.save_batch_gain, "times as fast", "a batch of 1,000 saves : one by one", 10),
+    (Comparison.load_batch_gain, "times as fast", "a batch of 1,000 loads : one by one", 10),
 )
-for _function, _unit, _, _ in TABLE:
-    _function.unit = {"%": "% of the rate", "x": "times as fast"}[_unit]
+
+
+def main():
+    print("| store | work | measured | goal, at least |\n|---|---|---|---|")
+    for name, backend in BACKENDS.items():
+        if not backend.bare_save:
+            continue
+        try:
+            comparison = Comparison(name)
+        except NotImplementedError as why:
+            print(f"| {name} | skipped: {why} | | |", flush=True)
+            continue
+        try:
+            for function, unit, title, least in TABLE:
+                what = title.format(save=backend.bare_save, load=backend.bare_load)
+                print(f"| {name} | {what} | {function(comparison):.0f} {unit} | {least} {unit} |", flush=True)
+        finally:
+            comparison.close()
 
 
 if __name__ == "__main__":
-    print("| store | work | measured | goal, at least |\n|---|---|---|---|")
-    for name, backend in BACKENDS.items():
-        for function, unit, title, least in TABLE:
-            what = title.format(save=backend.bare_save, load=backend.bare_load)
-            bench = EntityStores()
-            try:
-                bench.setup(name)
-                print(
-                    f"| {name} | {what} | {function(bench, name):.0f} {unit} | {least} {unit} |", flush=True
-                )
-            except NotImplementedError as why:
-                print(f"| {name} | {what} | skipped: {why} | {least} {unit} |", flush=True)
-            finally:
-                bench.teardown(name)
+    main()

@@ -9,10 +9,10 @@ from pecs_np import World
 from pecs_np.persistence.json.plugin import JsonPlugin
 from pecs_np.persistence.json.writer import id_of
 
-from .common import SIZES, fragmented, linked, populated
+from .common import SIZES, Sampled, kept, populated
 
 PLUGIN = JsonPlugin()
-LAYOUTS = {"one table": populated, "fragmented": fragmented, "linked": linked}
+PARTS = ("one table", "fragmented", "linked")
 
 
 def by_dicts(world):
@@ -40,36 +40,64 @@ def by_dicts(world):
     )
 
 
-class Json:
-    params = (SIZES, tuple(LAYOUTS), ("compact", "pretty"))
-    param_names = ("n", "layout", "style")
-    timeout = 300
+class Write(Sampled):
+    params = (SIZES, PARTS)
+    param_names = ("n", "layout")
 
-    def setup(self, n, layout, style):
-        self.plugin = PLUGIN if style == "compact" else JsonPlugin.pretty()
-        self.world = LAYOUTS[layout](n)
-        self.data = self.world.to_bytes(self.plugin)
+    def setup(self, n, layout):
+        self.world = kept(layout, n)
 
-    def time_to_bytes(self, n, layout, style):
-        self.world.to_bytes(self.plugin)
+    def time_to_bytes(self, n, layout):
+        self.world.to_bytes(PLUGIN)
 
-    def time_from_bytes(self, n, layout, style):
-        World.from_bytes(self.data, self.plugin)
+    def track_bytes_per_entity(self, n, layout):
+        return len(self.world.to_bytes(PLUGIN)) / len(self.world)
 
-    def track_bytes_an_entity(self, n, layout, style):
-        return len(self.data) / len(self.world)
-
-    track_bytes_an_entity.unit = "bytes"
+    track_bytes_per_entity.unit = "bytes"
 
 
-class ByHand:
-    """A document that the library did not write, of which every entity is looked at."""
+class Read(Sampled):
+    params = (SIZES, PARTS)
+    param_names = ("n", "layout")
 
-    params = ((1_000, 100_000),)
+    def setup_cache(self):
+        for n in SIZES:
+            for layout in PARTS:
+                Path(f"{layout} {n}.json").write_bytes(kept(layout, n).to_bytes(PLUGIN))
+
+    def setup(self, n, layout):
+        self.data = Path(f"{layout} {n}.json").read_bytes()
+
+    def time_from_bytes(self, n, layout):
+        World.from_bytes(self.data, PLUGIN)
+
+
+class Pretty(Sampled):
+    """In lines, indented."""
+
+    params = SIZES[:2]
     param_names = ("n",)
 
     def setup(self, n):
-        document = orjson.loads(populated(n).to_bytes(PLUGIN))
+        self.world = kept("one table", n)
+        self.plugin = JsonPlugin.pretty()
+        self.data = self.world.to_bytes(self.plugin)
+
+    def time_to_bytes(self, n):
+        self.world.to_bytes(self.plugin)
+
+    def time_from_bytes(self, n):
+        World.from_bytes(self.data, self.plugin)
+
+
+class ByHand(Sampled):
+    """A document that the library did not write, of which every entity is looked at."""
+
+    params = SIZES[:2]
+    param_names = ("n",)
+
+    def setup(self, n):
+        document = orjson.loads(kept("one table", n).to_bytes(PLUGIN))
         for entity in document["entities"]:
             entity["components"].reverse()
         self.data = orjson.dumps(document)
@@ -81,20 +109,23 @@ class ByHand:
 class Peak:
     """The highest memory of a process that holds a world, and that also writes or reads it."""
 
-    def setup(self):
-        self.world = populated(1_000_000)
+    params = SIZES[-1:]
+    param_names = ("n",)
+
+    def setup(self, n):
+        self.world = populated(n)
         self.folder = tempfile.TemporaryDirectory()
         self.path = Path(self.folder.name, "world.json")
         self.world.save_with(self.path, PLUGIN)
 
-    def teardown(self):
+    def teardown(self, n):
         self.folder.cleanup()
 
-    def peakmem_world_alone(self):
+    def peakmem_world_alone(self, n):
         pass
 
-    def peakmem_save(self):
+    def peakmem_save(self, n):
         self.world.save_with(self.path, PLUGIN, durable=False)
 
-    def peakmem_load(self):
+    def peakmem_load(self, n):
         World.load_with(self.path, PLUGIN)

@@ -6,6 +6,7 @@ import numpy as np
 
 from pecs_np import (
     BinaryPlugin,
+    Migration,
     MigrationChain,
     WhitelistFilter,
     World,
@@ -15,7 +16,7 @@ from pecs_np import (
 )
 from pecs_np.persistence.migrations import brought_up_to_date
 
-from .common import SIZES, Position, Velocity, columns, populated
+from .common import SIZES, Position, Sampled, Velocity, columns, kept
 
 
 @component(version=2)
@@ -59,29 +60,57 @@ def of_ten_types(n):
     return world
 
 
-class Migrate:
+class PlaceIsSpot(Migration):
+    """Rename a type, which concerns the whole world."""
+
+    source_version, target_version = 1, 2
+
+    def migrate(self, world):
+        world.rename("Place", "Spot")
+
+
+class Migrate(Sampled):
     params = SIZES
     param_names = ("n",)
 
     def setup(self, n):
         self.snapshot = old_save(n)
+        self.chain = MigrationChain([PlaceIsSpot()])
 
     def time_component(self, n):
         brought_up_to_date(self.snapshot)
 
-    def time_nothing_to_do(self, n):
-        brought_up_to_date(self.snapshot, migrations=MigrationChain())
+    def time_component_and_world(self, n):
+        brought_up_to_date(self.snapshot, migrations=self.chain)
 
     def peakmem_component(self, n):
         brought_up_to_date(self.snapshot)
 
 
-class Filter:
+class Load(Sampled):
+    """The whole load of a save, old and new."""
+
+    params = (SIZES, ("old", "new"))
+    param_names = ("n", "save")
+
+    def setup(self, n, save):
+        snapshot = old_save(n)
+        self.data = BinaryPlugin().encode(snapshot if save == "old" else brought_up_to_date(snapshot))
+        self.data = b"".join(self.data)
+
+    def time_from_bytes(self, n, save):
+        World.from_bytes(self.data)
+
+
+class Filter(Sampled):
+    """Two of ten types, and entities by a mask."""
+
     params = SIZES
     param_names = ("n",)
 
     def setup(self, n):
-        self.world = of_ten_types(n)
+        if not hasattr(self, "world"):
+            self.world = of_ten_types(n)
         self.filter = WhitelistFilter(Position, Velocity)
 
     def time_whitelist(self, n):
@@ -91,12 +120,14 @@ class Filter:
         self.world.to_bytes(filter=lambda table: table.get(Position).x > 0.5)
 
 
-class Plain:
+class Plain(Sampled):
+    """A world that has only those two types, to compare."""
+
     params = SIZES
     param_names = ("n",)
 
     def setup(self, n):
-        self.world = populated(n)
+        self.world = kept("one table", n)
 
     def time_two_types(self, n):
         self.world.save_binary_stream(io.BytesIO())

@@ -21,10 +21,11 @@ from pecs_np.persistence.checksum import crc64
 from pecs_np.persistence.migrations import brought_up_to_date
 
 from .common import Position, Velocity, columns, populated
-from .formats import alternating, walks
+from .compression import walks
 from .json_format import PLUGIN as JSON
 from .json_format import by_dicts
 from .migration import add_height, of_ten_types, old_save
+from .records import alternating
 
 
 def best(*calls, repeat=15, number=1):

@@ -1,55 +1,51 @@
-"""Making and removing entities."""
+"""Making many entities at once."""
+
+import tracemalloc
 
 from pecs_np import World
 
-from .common import SIZES, Velocity, columns, populated
+from .common import LAYOUTS, SIZES, Position, Sampled, Velocity, columns, scatter
 
 
-class Batch:
-    """Many at once."""
-
+class Batch(Sampled):
     params = SIZES
     param_names = ("n",)
 
     def setup(self, n):
         self.columns = columns(n)
+        chosen = World(seed=5)
+        chosen.spawn_batch(count=n)
+        self.stable_ids = chosen.stable_ids()
 
-    def time_spawn_batch(self, n):
+    def time_columns(self, n):
         World().spawn_batch(*self.columns)
 
-    def peakmem_spawn_batch(self, n):
+    def time_one_value_for_all(self, n):
+        World().spawn_batch(Position(1, 2), Velocity(3, 4), count=n)
+
+    def time_chosen_stable_ids(self, n):
+        World().spawn_batch(*self.columns, stable_ids=self.stable_ids)
+
+    def time_many_tables(self, n):
+        scatter(World(), *self.columns)
+
+    def peakmem_columns(self, n):
         World().spawn_batch(*self.columns)
 
 
-class Structural:
-    """Moving every second entity between tables, and out of the world."""
+class Size:
+    """What a world takes in memory."""
 
-    params = SIZES
-    param_names = ("n",)
-    number = 1
-    repeat = (3, 20, 10.0)
+    params = (SIZES[:2], tuple(LAYOUTS))
+    param_names = ("n", "layout")
 
-    def setup(self, n):
-        self.world = populated(n)
-        self.half = self.world.entities()[::2]
+    def track_bytes_per_entity(self, n, layout):
+        LAYOUTS[layout](1000)  # what is made once and kept counts for the library
+        tracemalloc.start()
+        try:
+            world = LAYOUTS[layout](n)
+            return tracemalloc.get_traced_memory()[0] / len(world)
+        finally:
+            tracemalloc.stop()
 
-    def time_remove_component(self, n):
-        self.world.remove(self.half, Velocity)
-
-    def time_despawn(self, n):
-        self.world.despawn(self.half)
-
-    def time_overwrite_component(self, n):
-        self.world.insert(self.half, Velocity(1, 1))
-
-
-class One:
-    """One entity at a time."""
-
-    def setup(self):
-        self.position, self.velocity = (column[0] for column in columns(1))
-
-    def time_spawn_1000(self):
-        world = World()
-        for _ in range(1000):
-            world.spawn(self.position, self.velocity)
+    track_bytes_per_entity.unit = "bytes"

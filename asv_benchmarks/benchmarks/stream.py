@@ -11,7 +11,7 @@ import numpy as np
 
 from pecs_np import BinaryPlugin, World
 
-from .common import Link, columns, linked, populated
+from .common import SIZES, Link, Sampled, columns, kept, linked, populated
 
 LARGE = (1_000_000, 5_000_000)
 
@@ -82,7 +82,7 @@ def _measured(what, layout, n):
 
 
 class Memory:
-    """What a stream takes beyond the world itself."""
+    """What a stream takes beyond the world itself, however large it is."""
 
     params = (LARGE, ("plain", "zstd"))
     param_names = ("n", "layout")
@@ -101,10 +101,34 @@ class Memory:
     track_extra_of_save.unit = track_extra_of_load.unit = "MiB"
 
 
-class Peak:
-    """The highest memory of a process that holds the world, and that also streams it."""
+class Stream(Sampled):
+    """To where nothing is kept, and from a file that the system holds in memory."""
 
-    params = (LARGE,)
+    params = (SIZES, ("one table", "linked", "many tables"))
+    param_names = ("n", "layout")
+
+    def setup(self, n, layout):
+        self.world = kept(layout, n)
+        self.folder = tempfile.TemporaryDirectory()
+        self.path = Path(self.folder.name, "world.pecs")
+        self.world.save(self.path, durable=False)
+
+    def teardown(self, n, layout):
+        self.folder.cleanup()
+
+    def time_save_binary_stream(self, n, layout):
+        with open(os.devnull, "wb", buffering=0) as sink:
+            self.world.save_binary_stream(sink)
+
+    def time_load_binary_stream(self, n, layout):
+        with self.path.open("rb", buffering=0) as file:
+            World.load_binary_stream(file)
+
+
+class Peak:
+    """The highest memory of a process that holds a world, and that also streams it."""
+
+    params = SIZES[-1:]
     param_names = ("n",)
 
     def setup(self, n):
@@ -125,13 +149,5 @@ class Peak:
 
     def peakmem_load_binary_stream(self, n):
         del self.world
-        with self.path.open("rb", buffering=0) as file:
-            World.load_binary_stream(file)
-
-    def time_save_binary_stream(self, n):
-        with open(os.devnull, "wb", buffering=0) as sink:
-            self.world.save_binary_stream(sink)
-
-    def time_load_binary_stream(self, n):
         with self.path.open("rb", buffering=0) as file:
             World.load_binary_stream(file)
