@@ -97,6 +97,18 @@ class ComponentType:
             return np.zeros((), self.layout.memory)
         return assemble(self.fields, self.layout.memory, values, self.name)
 
+    def matrix(self, array: Array) -> Array:
+        """Return a column, shape (...), as a plain array, shape (..., k), that shares its memory."""
+        uniform = self.layout.uniform
+        if uniform is None:
+            raise ComponentValueError(
+                f"{self!r} has no matrix: its fields have different dtypes",
+                suggestion="use its fields one by one",
+            )
+        dtype, k = uniform
+        matrix: Array = array[..., np.newaxis].view(dtype).reshape(*array.shape, k)
+        return matrix
+
     def packed(self, values: tuple[Any, ...]) -> bytes | None:
         """Return *values*, one a field, as the bytes of a row, or None where `array` has to have a look at them."""
         if not self._quick or not all(type(v) in ok for v, ok in zip(values, self._takes, strict=True)):
@@ -190,7 +202,8 @@ class Component:
 
     ``Position(1, 2)`` has shape (), ``Position(x=xs, y=0)`` has shape (n,). ``pos.x`` reads a field
     and writes through; ``np.asarray(pos)`` is the structured array itself; ``pos["x"]`` and
-    ``pos[rows]`` select a field or rows. Iterating yields the column once, as a chunk of one, so that
+    ``pos[rows]`` select a field or rows. ``pos.matrix`` is the same memory as a plain array of shape
+    (..., k), where all fields have one dtype. Iterating yields the column once, as a chunk of one, so that
     ``for pos in query`` and ``for (pos,) in query`` mean the same.
 
     Examples
@@ -212,15 +225,15 @@ class Component:
     # An instance is one of three: an array, `_array`; or a row of a column, `_column` and `_row`; or a new
     # value, the bytes `_packed`. The last two become the first when their array is asked for: what is not
     # set is made by `__getattr__`.
-    __slots__ = ("_array", "_column", "_matrix", "_packed", "_row", "_views")
+    __slots__ = ("_array", "_column", "_packed", "_row", "_views", "matrix")
 
     _array: Array
     _column: Array
-    _matrix: Array
     _packed: bytes
     _row: int | None
     _views: dict[str, Any]
     _type: ClassVar[ComponentType]
+    matrix: NDArray[Any]
 
     def __init__(self, /, *args: Any, **kwargs: Any) -> None:
         type_ = self._type
@@ -315,46 +328,33 @@ class Component:
 
         return decorate
 
-    @property
-    def matrix(self) -> NDArray[Any]:
-        """The values as a plain array of shape (..., k), sharing memory, where all fields have one dtype."""
-        try:
-            return self._matrix
-        except AttributeError:
-            pass
-        uniform = self._type.layout.uniform
-        if uniform is None:
-            raise ComponentValueError(
-                f"{self._type!r} has no matrix: its fields have different dtypes",
-                suggestion="use its fields one by one",
-            )
-        dtype, k = uniform
-        array = self._array
-        matrix = array[..., np.newaxis].view(dtype).reshape(*array.shape, k)
-        object.__setattr__(self, "_matrix", matrix)
-        return matrix
-
-    @matrix.setter
-    def matrix(self, value: Any) -> None:
-        matrix = self.matrix
-        if value is not matrix:
-            where = f"{self._type.name}.matrix"
-            values = coerce(value, Field("matrix", matrix.dtype), where)
-            try:
-                matrix[...] = values
-            except ValueError as error:
-                raise ComponentValueError(f"{error} for {where}") from None
-
     def __setattr__(self, name: str, value: Any) -> None:
+        # `pos.x += v` has already added in place and hands back the view itself.
+        if name == "matrix":
+            if value is not self.matrix:
+                self._write_matrix(value)
+        elif self._row is not None or self._views.get(name) is not value:
+            try:
+                object.__setattr__(self, name, value)
+            except AttributeError:
+                self._type.no_field(name)
+
+    def _write_matrix(self, value: Any) -> None:
+        matrix = self.matrix
+        where = f"{self._type.name}.matrix"
+        values = coerce(value, Field("matrix", matrix.dtype), where)
         try:
-            object.__setattr__(self, name, value)
-        except AttributeError:
-            self._type.no_field(name)
+            matrix[...] = values
+        except ValueError as error:
+            raise ComponentValueError(f"{error} for {where}") from None
 
     def __getattr__(self, name: str) -> Any:
         if name in _MADE:
             self._settle()
             return getattr(self, name)
+        if name == "matrix":
+            _set_matrix(self, self._type.matrix(self._array))
+            return self.matrix
         if name == "_packed" and self._array.ndim == 0 and not self._array.dtype.hasobject:
             return self._array.tobytes()
         if name == "_packed" or name.startswith("__"):  # NumPy looks for several of these in vain
@@ -467,6 +467,7 @@ _set_array = vars(Component)["_array"].__set__
 _set_views = vars(Component)["_views"].__set__
 _set_column, _get_column = vars(Component)["_column"].__set__, vars(Component)["_column"].__get__
 _set_packed, _get_packed = vars(Component)["_packed"].__set__, vars(Component)["_packed"].__get__
+_set_matrix = vars(Component)["matrix"].__set__
 _set_row, _get_row = vars(Component)["_row"].__set__, vars(Component)["_row"].__get__
 
 

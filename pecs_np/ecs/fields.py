@@ -90,8 +90,7 @@ class FieldAccess:
     def __set__(self, instance: Component, value: Any) -> None:
         row = instance._row
         if row is None:
-            # `pos.x += v` has already added in place and hands back the view itself.
-            if instance._views.get(self.name) is not value:
+            if instance._views.get(self.name) is not value:  # as `pos["x"] += v` hands it back
                 self.write(instance, value)
         elif type(value) in self.takes and self.low <= value <= self.high:
             instance._column[self.name][row] = value

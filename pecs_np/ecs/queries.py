@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Query"]
 
+_NONE_CACHED: tuple[int, list[Any]] = -1, []
+
 T_co = TypeVar("T_co", covariant=True)
 
 
@@ -47,46 +49,46 @@ class Query(Generic[T_co]):
     [1 2 3] [2. 4. 6.]
     """
 
-    __slots__ = ("_key", "_storage")
+    __slots__ = ("_cached", "_key", "_revision", "_storage")
 
     def __init__(self, storage: Storage, key: tuple[Any, ...]) -> None:
         self._storage = storage
-        # (types asked for, with, without, optional, whether ids come first): also the cache's key
+        self._revision = storage.revision
+        # (types asked for, with, without, optional, whether ids come first): also the key of caches
         self._key = key
+        # After how many changes, and the chunks.
+        self._cached: tuple[int, list[Any]] = _NONE_CACHED
 
     def with_(self, *types: type[Component] | str) -> Query[T_co]:
         """Keep only tables that also have *types*, without yielding them."""
         wanted, with_, without, optional, ids = self._key
-        return Query(self._storage, (wanted, with_ + self._storage.names(types), without, optional, ids))
+        return self._with_key((wanted, with_ + self._storage.names(types), without, optional, ids))
 
     def without(self, *types: type[Component] | str) -> Query[T_co]:
         """Leave out tables that have any of *types*."""
         wanted, with_, without, optional, ids = self._key
-        return Query(self._storage, (wanted, with_, without + self._storage.names(types), optional, ids))
+        return self._with_key((wanted, with_, without + self._storage.names(types), optional, ids))
 
     def optional(self, *types: type[Component] | str) -> Query[Any]:
         """Yield the columns of *types* too, last, or None where a table lacks them."""
         self._storage.names(types)
         wanted, with_, without, optional, ids = self._key
-        return Query(self._storage, (wanted, with_, without, optional + types, ids))
+        return self._with_key((wanted, with_, without, optional + types, ids))
 
     def entities(self) -> Query[Any]:
         """Yield the entity ids, u64 of shape (n,), first in each chunk."""
-        return Query(self._storage, (*self._key[:4], True))
+        return self._with_key((*self._key[:4], True))
 
     def count(self) -> int:
         """Return how many entities match."""
         return sum(table.size for table in self._tables())
 
     def __iter__(self) -> Iterator[T_co]:
-        storage = self._storage
-        revision = storage.revision
+        revision = self._revision
         number = revision.number
-        chunks = storage.chunks.get(self._key)
-        if chunks is None:
-            chunks = [self._chunk(table) for table in self._tables()]
-            if revision.number == number:  # another thread may have changed the world meanwhile
-                storage.chunks[self._key] = chunks
+        of, chunks = self._cached
+        if of != number:
+            chunks = self._collected(number)
         for chunk in chunks:
             yield chunk
             if revision.number != number:
@@ -103,6 +105,25 @@ class Query(Generic[T_co]):
         parts += [f"optional({', '.join(self._storage.names(optional))})"] if optional else []
         parts += ["entities()"] if ids else []
         return f"<{'.'.join(parts)}: {self.count()} entities>"
+
+    def forget(self) -> None:
+        """Let go of the columns: they are no longer the world's."""
+        self._cached = _NONE_CACHED
+
+    def _with_key(self, key: tuple[Any, ...]) -> Query[Any]:
+        """Return the query of another key, the same one each time, which knows its chunks."""
+        queries = self._storage.queries
+        query: Query[Any] | None = queries.get(key)
+        if query is None:
+            query = queries[key] = Query(self._storage, key)
+        return query
+
+    def _collected(self, number: int) -> list[Any]:
+        chunks = [self._chunk(table) for table in self._tables()]
+        # With its number, because another thread may have changed the world meanwhile.
+        self._cached = number, chunks
+        self._storage.iterated.append(self)
+        return chunks
 
     def _tables(self) -> list[Table]:
         storage = self._storage

@@ -6,7 +6,7 @@ import contextlib
 import threading
 from collections.abc import Iterable, Iterator
 from types import MappingProxyType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,9 @@ from pecs_np.errors import (
     EntityNotFoundError,
     WorldError,
 )
+
+if TYPE_CHECKING:
+    from pecs_np.ecs.queries import Query
 
 __all__ = ["SCALARS", "Storage", "as_entity_ids"]
 
@@ -52,8 +55,10 @@ class Storage:
         Those with rows that the books do not know yet; `place` notes them when somebody asks.
     revision : Revision
         Counts structural changes; what is cached between two of them goes with each.
-    chunks, matches
-        Caches of queries, by the query's key.
+    matches, queries
+        Tables by the key of a query, and the queries by their key, or the types asked for.
+    iterated : list of Query
+        Those that know the columns as they are until the next structural change.
     ways : dict
         Where a new entity goes: a cache of `single`, as each table has one.
     frozen : (int, tuple of SnapshotTable)
@@ -76,8 +81,9 @@ class Storage:
         self.revision = Revision()
         # Held while rows move or their places are noted, which a mere look at an entity may do.
         self._lock = threading.RLock()
-        self.chunks: dict[Any, list[Any]] = {}
         self.matches: dict[Any, list[Table]] = {}
+        self.queries: dict[tuple[Any, ...], Query[Any]] = {}
+        self.iterated: list[Query[Any]] = []
         self.ways: dict[Any, Any] = {}
         self.frozen: tuple[int, tuple[SnapshotTable, ...]] = _NONE_FROZEN
         self.snapshot: Snapshot | None = None
@@ -99,8 +105,10 @@ class Storage:
         revision.number += 1
         self.frozen = _NONE_FROZEN
         self.snapshot = None
-        if self.chunks:
-            self.chunks.clear()
+        if self.iterated:
+            for query in self.iterated:
+                query.forget()
+            self.iterated.clear()
         revision.under_way -= 1
         self._lock.release()
 
@@ -190,14 +198,15 @@ class Storage:
         self.index = self.awaited = None
         self.unplaced.clear()
         self.matches.clear()
+        self.queries.clear()
         self.ways.clear()
 
     def _enter(self, table: Table) -> None:
         self.tables.append(table)
         self.by_names[table.names] = table
         self.by_types[table.types] = table
-        if self.matches:
-            self.matches.clear()
+        self.matches.clear()
+        self.queries.clear()
 
     def sorted_tables(self) -> Iterator[Table]:
         """Yield the tables in the order of their type names, the order of saves."""

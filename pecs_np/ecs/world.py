@@ -417,10 +417,13 @@ class World:
     def query(self, *types: Any) -> Query[Any]: ...
     def query(self, *types: Any) -> Query[Any]:
         """Return a query for the live columns of *types*: iterate it for one chunk a table. See `Query`."""
-        key = (types, (), (), (), False)
-        if not all(type(t) is str or isinstance(t, type) for t in types) or key not in self._storage.matches:
+        try:
+            return self._storage.queries[types]
+        except (KeyError, TypeError):  # not asked yet, or no types at all
             self._storage.names(types)
-        return Query(self._storage, key)
+        query: Query[Any] = Query(self._storage, (types, (), (), (), False))
+        self._storage.queries[types] = query
+        return query
 
     def commands(self) -> CommandBuffer:
         """Return the world's buffer of deferred edits, which any thread may record into."""

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pecs_np.ecs.arrays import BYTE
+from pecs_np.ecs.arrays import BYTE, aligned
 from pecs_np.errors import (
     CorruptedDataError,
     InvalidFormatError,
@@ -80,7 +80,7 @@ class Source(Protocol):
 
 
 def _new(size: int) -> Any:
-    return bytearray(size) if size < SMALL else np.empty(size, BYTE)
+    return bytearray(size) if size < SMALL else aligned(size)
 
 
 class BytesSource:
@@ -109,7 +109,11 @@ class BytesSource:
     def fresh(self, offset: int, size: int) -> tuple[Any, int]:
         """Return *size* bytes as a buffer of the caller's, and their sum."""
         part = self.view[offset : offset + size]
-        data = bytearray(part) if size < SMALL else np.frombuffer(part, BYTE).copy()
+        if size < SMALL:
+            data: Any = bytearray(part)
+        else:
+            data = aligned(size)
+            data[:] = np.frombuffer(part, BYTE)
         return data, crc64(data)
 
     def unpacks(self, size: int, coming: int = 0) -> None:
