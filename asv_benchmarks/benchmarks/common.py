@@ -16,11 +16,11 @@ TABLES = 200
 
 
 class Sampled:
-    """For what leaves its world as it was: up to 100 samples of one call in half a second, at least three."""
+    """For what leaves its world as it was: up to 300 samples of one call in 0.3 seconds, at least three."""
 
     number = 1
     warmup_time = 0.1
-    repeat = (3, 100, 0.5)
+    repeat = (3, 300, 0.3)
 
 
 class Changing:
@@ -28,7 +28,7 @@ class Changing:
 
     number = 1
     warmup_time = 0
-    repeat = (4, 60, 0.8)
+    repeat = (4, 100, 0.5)
 
 
 @component

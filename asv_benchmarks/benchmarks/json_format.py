@@ -12,7 +12,7 @@ from pecs_np.persistence.json.writer import id_of
 from .common import SIZES, Sampled, kept, populated
 
 PLUGIN = JsonPlugin()
-PARTS = ("one table", "fragmented", "linked")
+PARTS = ("one table", "linked")
 
 
 def by_dicts(world):

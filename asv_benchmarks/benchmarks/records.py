@@ -26,7 +26,7 @@ def alternating(n):
 
 
 class Records(Sampled):
-    params = (SIZES, ("one table", "fragmented", "linked"))
+    params = (SIZES, ("one table", "linked"))
     param_names = ("n", "layout")
 
     def setup(self, n, layout):
