@@ -71,6 +71,7 @@ FLOORS = [
         "persistence.binary.framing",
         "persistence.binary.schema",
         "persistence.binary.sections",
+        "persistence.binary.shapes",
         "persistence.binary.columns",
         "persistence.binary.id_runs",
         "persistence.binary.section_writer",

@@ -222,15 +222,14 @@ class Component:
     (3, 2)
     """
 
-    # An instance is one of three: an array, `_array`; or a row of a column, `_column` and `_row`; or a new
-    # value, the bytes `_packed`. The last two become the first when their array is asked for: what is not
+    # An instance is one of three: an array, `_array`; or a row of a column, `_at`; or a new value, the
+    # bytes `_packed`. The last two become the first when their array is asked for: what is not
     # set is made by `__getattr__`.
-    __slots__ = ("_array", "_column", "_packed", "_row", "_views", "matrix")
+    __slots__ = ("_array", "_at", "_packed", "_views", "matrix")
 
     _array: Array
-    _column: Array
+    _at: tuple[Array, int] | None
     _packed: bytes
-    _row: int | None
     _views: dict[str, Any]
     _type: ClassVar[ComponentType]
     matrix: NDArray[Any]
@@ -259,7 +258,8 @@ class Component:
     def _settle(self) -> None:
         """Make the array of a row or of packed bytes; it may be written to, so that the bytes are no longer the value."""
         try:
-            array = _get_column(self)[_get_row(self), ...]
+            column, row = _get_at(self)
+            array = column[row, ...]
         except AttributeError:
             array = np.ndarray((), self._type.layout.memory, bytearray(_get_packed(self)))
             del self._packed
@@ -333,7 +333,7 @@ class Component:
         if name == "matrix":
             if value is not self.matrix:
                 self._write_matrix(value)
-        elif self._row is not None or self._views.get(name) is not value:
+        elif self._at is not None or self._views.get(name) is not value:
             try:
                 object.__setattr__(self, name, value)
             except AttributeError:
@@ -461,28 +461,26 @@ class Component:
 
 
 # What is made of the rest when it is first asked for.
-_MADE = frozenset({"_array", "_row", "_views"})
+_MADE = frozenset({"_array", "_at", "_views"})
 _new: Any = object.__new__
 _set_array = vars(Component)["_array"].__set__
 _set_views = vars(Component)["_views"].__set__
-_set_column, _get_column = vars(Component)["_column"].__set__, vars(Component)["_column"].__get__
 _set_packed, _get_packed = vars(Component)["_packed"].__set__, vars(Component)["_packed"].__get__
 _set_matrix = vars(Component)["matrix"].__set__
-_set_row, _get_row = vars(Component)["_row"].__set__, vars(Component)["_row"].__get__
+_set_at, _get_at = vars(Component)["_at"].__set__, vars(Component)["_at"].__get__
 
 
 def _hold(component: Component, array: Array) -> None:
     """Make *component* that of *array*."""
     _set_array(component, array)
     _set_views(component, {})
-    _set_row(component, None)
+    _set_at(component, None)
 
 
 def row_of(cls: type[C], column: Array, row: int) -> C:
     """Return a live view of one row of *column*; as a view of the array does, it stays with that memory."""
     view: C = _new(cls)
-    _set_column(view, column)
-    _set_row(view, row)
+    _set_at(view, (column, row))
     return view
 
 

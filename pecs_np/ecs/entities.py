@@ -42,6 +42,9 @@ for _array in _EMPTY_BOOKS:
     _array.flags.writeable = False
 
 
+_EMPTY_VIEWS = _EMPTY_BOOKS[2].data, _EMPTY_BOOKS[1].data, _EMPTY_BOOKS[0].data
+
+
 class EntityId(EntityRef):
     """An entity in one world: an int, ``generation << 32 | index``. 0 is "no entity".
 
@@ -168,12 +171,13 @@ class Entities:
     def __init__(self, capacity: int = 0) -> None:
         self.end = 1
         self.generations, self.tables, self.rows, self._free = _EMPTY_BOOKS
+        self.row_of, self.table_of, self.generation_of = _EMPTY_VIEWS
         self._free_count = 0
         if capacity:
             self.generations = np.zeros(capacity + 1, np.uint32)
             self.tables = np.zeros(capacity + 1, np.int32)
             self.rows = np.zeros(capacity + 1, np.int64)
-        self._look()
+            self._look()
 
     def _look(self) -> None:
         """See the arrays anew, that which tells the length last: other threads may be looking."""

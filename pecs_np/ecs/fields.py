@@ -78,9 +78,10 @@ class FieldAccess:
     def __get__(self, instance: Component | None, owner: type | None = None) -> Any:
         if instance is None:
             return self
-        row = instance._row
-        if row is not None and self.direct:
-            value = instance._column[self.name][row]
+        at = instance._at
+        if at is not None and self.direct:
+            column, row = at
+            value = column[self.name][row]
             return value if self.wrapper is None or np.ndim(value) else self.wrapper(value)
         try:
             return instance._views[self.name]
@@ -88,12 +89,13 @@ class FieldAccess:
             return self.read(instance)
 
     def __set__(self, instance: Component, value: Any) -> None:
-        row = instance._row
-        if row is None:
+        at = instance._at
+        if at is None:
             if instance._views.get(self.name) is not value:  # as `pos["x"] += v` hands it back
                 self.write(instance, value)
         elif type(value) in self.takes and self.low <= value <= self.high:
-            instance._column[self.name][row] = value
+            column, row = at
+            column[self.name][row] = value
         else:
             self.write(instance, value)
 

@@ -121,14 +121,14 @@ def fill(world: World, snapshot: Snapshot) -> None:
 
 def _take_over(storage: Storage, snapshot: Snapshot, entities: Entities, itself: EntityMap | None) -> None:
     """Make the tables of *snapshot* those of an empty world, references sent through *itself*."""
-    with storage.changing():
-        storage.entities = entities
-        storage.awaited = None
-        for table in snapshot.tables:
-            own = storage.adopt(table, _owned(table))
-            if itself is not None:
-                for type_ in own.types:
-                    remap(own.columns[type_.name], type_.fields, itself)
+    storage.entities = entities
+    storage.awaited = None
+    for table in snapshot.tables:
+        own = storage.adopt(table, _owned(table))
+        if itself is not None:
+            for type_ in own.types:
+                remap(own.columns[type_.name], type_.fields, itself)
+    storage.revision.number += 1
 
 
 def _owned(table: SnapshotTable) -> dict[str, Array]:

@@ -17,6 +17,10 @@ from pecs_np.ecs.tables import Table
 __all__ = ["despawn_one", "insert_one", "remove_one", "spawn_one"]
 
 
+# For so many rows more at least, where entities come one by one.
+_ROOM = 32
+
+
 class Way:
     """Where an entity goes by a verb that was given components, or types, of certain classes.
 
@@ -41,11 +45,16 @@ class Way:
 
 def spawn_one(storage: Storage, components: tuple[Any, ...]) -> int | None:
     """Add an entity and return its id."""
+    key: Any
+    packed: Sequence[bytes]
     try:
-        packed = [component._packed for component in components]
+        if len(components) == 1:
+            (component,) = components
+            key, packed = type(component), (component._packed,)
+        else:
+            key, packed = tuple(map(type, components)), [component._packed for component in components]
     except AttributeError:
         return None
-    key = tuple(map(type, components))
     way = storage.ways.get(key)
     if way is None:
         way = storage.ways[key] = _way_with(storage, None, components)
@@ -54,12 +63,12 @@ def spawn_one(storage: Storage, components: tuple[Any, ...]) -> int | None:
     table = way.target
     row = table.size
     if row >= table.capacity:
-        table.reserve(1)
+        table.reserve(_ROOM)
     entity = storage.entities.allocate_one()
     stable_id = storage.source.take(1)
     with storage:
         rows = table.rows
-        for name, value in zip(way.given, packed, strict=False):
+        for name, value in zip(way.given, packed):  # noqa: B905 - as long, and checking it takes time
             rows[name][row] = value
         table.entities.append_run(entity, 1)
         table.stable_ids.append_run(stable_id, 1)
@@ -73,11 +82,16 @@ def spawn_one(storage: Storage, components: tuple[Any, ...]) -> int | None:
 def insert_one(storage: Storage, entity: int, components: tuple[Any, ...]) -> bool:
     """Give an entity components, or replace those it has."""
     table, row = storage.find(entity)
+    key: Any
+    packed: Sequence[bytes]
     try:
-        packed = [component._packed for component in components]
+        if len(components) == 1:
+            (component,) = components
+            key, packed = type(component), (component._packed,)
+        else:
+            key, packed = tuple(map(type, components)), [component._packed for component in components]
     except AttributeError:
         return False
-    key = tuple(map(type, components))
     way = table.ways.get(key)
     if way is None:
         way = table.ways[key] = _way_with(storage, table, components)
@@ -85,7 +99,7 @@ def insert_one(storage: Storage, entity: int, components: tuple[Any, ...]) -> bo
         return False
     if way.target is table:
         rows = table.rows
-        for name, value in zip(way.given, packed, strict=False):
+        for name, value in zip(way.given, packed):  # noqa: B905 - as long, and checking it takes time
             rows[name][row] = value
     else:
         _move(storage, table, row, entity, way, packed)
@@ -127,21 +141,22 @@ def _move(storage: Storage, table: Table, row: int, entity: int, way: Way, packe
     target = way.target
     new = target.size
     if new >= target.capacity:
-        target.reserve(1)
+        target.reserve(_ROOM)
     with storage:
-        source, rows = table.rows, target.rows
+        source, rows = table._rows or table.rows, target._rows or target.rows
         for name in way.kept:
             rows[name][new] = source[name][row]
-        for name, value in zip(way.given, packed, strict=False):
+        for name, value in zip(way.given, packed):  # noqa: B905 - as long, and checking it takes time
             rows[name][new] = value
         stable_id = table.stable_ids.one(row)
         target.entities.append_run(int(entity), 1)
         target.stable_ids.append_run(stable_id, 1)
         target.size = target.placed = new + 1
-        table.remove_one(row)
         books, slot = storage.entities, entity & 0xFFFFFFFF
-        if row < table.size:
-            books.row_of[table.entities.one(row) & 0xFFFFFFFF] = row
+        last = table.size - 1
+        if row != last:
+            books.row_of[table.entities.one(last) & 0xFFFFFFFF] = row
+        table.remove_one(row)
         books.table_of[slot] = target.number
         books.row_of[slot] = new
 

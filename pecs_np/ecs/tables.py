@@ -77,14 +77,16 @@ class Table:
         self.stable_ids = stable_ids
         self.size = entities.size
         self.placed = 0
+        self.capacity = self.size
         self.ways: dict[Any, Any] = {}
-        self._note_columns()
+        self.asked: dict[Any, tuple[type[Component], Array]] = {}
+        self._rows: dict[str, Array] | None = None
 
     def _note_columns(self) -> None:
         """Note that the columns are new arrays."""
         self.capacity = min([len(column) for column in self.columns.values()], default=1 << 32)
-        self._rows: dict[str, Array] | None = None
-        self.asked: dict[Any, tuple[type[Component], Array]] = {}
+        self._rows = None
+        self.asked.clear()
 
     @property
     def rows(self) -> dict[str, Array]:
@@ -133,11 +135,12 @@ class Table:
                 if len(column) < stop:
                     spare = stop // 2 if start else 0
                     self.columns[name] = resized(column, start, stop + spare)
-                    self._note_columns()
         except (MemoryError, ValueError):
             raise WorldError(
                 f"expected memory for {stop} rows of {', '.join(self.names)}, found too little"
             ) from None
+        finally:
+            self._note_columns()
 
     def fill(self, rows: slice, values: dict[str, Array]) -> None:
         """Write *values*, shape () or (n,) each, by type name, to *rows*."""
@@ -190,12 +193,11 @@ class Table:
         target.size = size
 
     def remove_one(self, row: int) -> None:
-        """Remove one row of a table that holds no objects; the last one moves there."""
+        """Remove one row of a table whose rows are all placed and hold no objects; the last one moves there."""
         last = self.size - 1
         if row != last:
-            for column in self.rows.values():
+            for column in (self._rows or self.rows).values():
                 column[row] = column[last]
         self.entities.replace_by_last(row)
         self.stable_ids.replace_by_last(row)
-        self.size = last
-        self.placed = min(self.placed, last)
+        self.size = self.placed = last

@@ -321,7 +321,11 @@ class World:
         """
         if type(entity) in SCALARS:
             table, row = self._storage.find(entity)
-            cls, column = self._storage.ask(table, type_)
+            try:
+                found: tuple[Any, Array | None] = table.asked[type_]
+            except (KeyError, TypeError):
+                found = self._storage.ask(table, type_)
+            cls, column = found
             return None if column is None else row_of(cls, column, row)
         name, cls = self._storage.resolve(type_)
         ids, scalar = as_entity_ids(entity)

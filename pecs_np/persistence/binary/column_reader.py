@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import struct
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -37,17 +38,15 @@ from pecs_np.persistence.binary.sections import (
     sweep,
     where,
 )
+from pecs_np.persistence.binary.shapes import Part, note
 from pecs_np.persistence.binary.sources import Source
 from pecs_np.persistence.limits import Limits
 from pecs_np.persistence.resolving import mark_current
 
-__all__ = ["Part", "decode", "open_columns", "read_parts", "stable_ids_of"]
+__all__ = ["assembled", "decode", "open_columns", "read_parts", "stable_ids_of"]
 
 # first u128 as two halves, count
 _RUN = struct.Struct("<QQQ")
-
-# A section that was read: its entry in the directory, its bytes, and its place.
-Part = tuple[Section, Any, int]
 
 
 def open_columns(
@@ -66,11 +65,6 @@ def open_columns(
     if delta != bool(head.flags & DELTA):
         raise _other_kind(head, source.name)
     schema = read_schema(head.schema, source.name, limits.itemsize, delta=delta)
-    # A save of the shape of the last one with this schema needs no second look.
-    shape = head.layout, head.flags, head.entity_count, source.size
-    known = schema.cache.get("shape")
-    if known is not None and known[0] == shape and known[1] is limits and known[2] is head.registry:
-        return head, schema, schema.cache["expected"][1]
     if tuple([t.signature for t in schema.types]) != head.registry:
         raise InvalidFormatError(f"expected the schema's types to be those of the registry in {source.name}")
     rows, expected = expected_sections(schema, head, source.name)
@@ -78,7 +72,6 @@ def open_columns(
         raise InvalidFormatError(f"expected {head.entity_count} rows in all, found {rows} in {source.name}")
     check_entity_count(rows, source.name)
     check_directory(source, head, expected, limits)
-    schema.cache["shape"] = shape, limits, head.registry
     return head, schema, expected
 
 
@@ -103,8 +96,17 @@ def decode(source: Source, header: Header, limits: Limits, threads: int = 1) -> 
         One of its kinds, whatever the bytes are.
     """
     head, schema, expected = open_columns(source, header, limits)
+    schema.resolved(source.name)  # raises before the columns are read
+    found = read_parts(source, head, expected, threads)
+    if source.ahead:
+        note(source, header, head, schema, limits)
+    return assembled(source, schema, head.save_id, found)
+
+
+def assembled(source: Source, schema: Schema, save_id: bytes, found: Iterable[Part]) -> Snapshot:
+    """Return the snapshot that the sections of a whole save make, which were read and checked."""
     types = schema.resolved(source.name)
-    parts = iter(read_parts(source, head, expected, threads))
+    parts = iter(found)
     tables: list[SnapshotTable] = []
     resources = None
     unfinished: list[tuple[dict[str, Array], int, list[Part]]] = []
@@ -132,17 +134,17 @@ def decode(source: Source, header: Header, limits: Limits, threads: int = 1) -> 
     if len(ids) != 1 or len(ids[0].runs or ()) != 1:
         check_distinct(ids, source.name)
     mapped = mapping(ids, source.name) if unfinished else unmapped
-    for columns, index, found in unfinished:
+    for columns, index, own_parts in unfinished:
 
-        def here(part: int, found: list[Part] = found) -> str:
-            section, _, place = found[part]
+        def here(part: int, own_parts: list[Part] = own_parts) -> str:
+            section, _, place = own_parts[part]
             return where(source, place, section)
 
         described = schema.types[index]
-        data, *values = [data for _, data, _ in found]
-        fixed = rows_of(data, types[index].layout.disk, found[0][0][5])
+        data, *values = [data for _, data, _ in own_parts]
+        fixed = rows_of(data, types[index].layout.disk, own_parts[0][0][5])
         columns[described.name] = assemble(types[index], described, fixed, values, mapped, here)
-        found.clear()
+        own_parts.clear()
     if len(tables) > 1:
         tables.sort(key=lambda table: [t.name for t in table.types])
     metadata = copy.deepcopy(schema.metadata) if schema.metadata else {}
@@ -150,7 +152,7 @@ def decode(source: Source, header: Header, limits: Limits, threads: int = 1) -> 
     snapshot = Snapshot(
         tuple(tables), resources, schema.version, metadata, rngs, schema.id_source, sound=True
     )
-    snapshot.cache["save_id"] = head.save_id
+    snapshot.cache["save_id"] = save_id
     if schema.is_current:
         mark_current(snapshot)
     return snapshot

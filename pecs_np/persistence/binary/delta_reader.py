@@ -12,13 +12,14 @@ from pecs_np.ecs.changes import ChangeSet, ChangeTable, WorldState, no_ids
 from pecs_np.ecs.components import ComponentType
 from pecs_np.ecs.ids import STABLE_ID
 from pecs_np.errors import CorruptedDataError, InvalidFormatError
-from pecs_np.persistence.binary.column_reader import Part, open_columns, read_parts, stable_ids_of
+from pecs_np.persistence.binary.column_reader import open_columns, read_parts, stable_ids_of
 from pecs_np.persistence.binary.columns import assemble, rows_of
 from pecs_np.persistence.binary.delta_rules import check_ids
 from pecs_np.persistence.binary.framing import DELTA, DESPAWNED, RUNS, VERSION, Head
 from pecs_np.persistence.binary.header import Header, read_header
 from pecs_np.persistence.binary.schema import Schema
 from pecs_np.persistence.binary.sections import Expected, where
+from pecs_np.persistence.binary.shapes import Part
 from pecs_np.persistence.binary.sources import BytesSource, Source
 from pecs_np.persistence.limits import Limits, within_memory
 from pecs_np.persistence.resolving import resolve_types

@@ -40,12 +40,15 @@ __all__ = [
     "DELTA",
     "DELTA_FILTER",
     "EXTENDED_METADATA",
+    "EXTENSION_SIZE",
     "KIND_NAMES",
     "LZ4",
     "NOT_APPLICABLE",
     "OFFSETS",
     "RAW",
     "RUNS",
+    "SAVE_ID",
+    "SECTION_CRC",
     "SHUFFLE",
     "SKIPPABLE",
     "STABLE_IDS",
@@ -67,11 +70,13 @@ ALIGNMENT = 64
 NOT_APPLICABLE = 0xFFFFFFFF
 
 _EXTENSION = struct.Struct("<4sIIIQII16s16s")
+EXTENSION_SIZE = _EXTENSION.size
 _ENTRY = struct.Struct("<HHIIIQQQQQQ")
 _CRC = struct.Struct("<Q")
 ZEROS = bytes(ALIGNMENT)
-_ENTRY_CRC = _ENTRY.size - 16
-_SAVE_ID = 32
+# Where the sum stands in an entry, and the save id in the extension header.
+SECTION_CRC = _ENTRY.size - 16
+SAVE_ID = 32
 
 DELTA, EXTENDED_METADATA = 4, 8
 
@@ -149,7 +154,7 @@ class Frame:
         self._crc_at = crc_at
         # What the sections that are not settled are: number, place of the sum, bytes up to the footer.
         self._open = [
-            (i, directory + _ENTRY.size * i + _ENTRY_CRC, end - stop) for i, stop in enumerate(ends)
+            (i, directory + _ENTRY.size * i + SECTION_CRC, end - stop) for i, stop in enumerate(ends)
         ]
         self._footer = 0
 
@@ -178,7 +183,7 @@ class Frame:
             footer ^= _add_sum(head, entry, stored[entry[0]])
         crc_at = self._crc_at
         content = self._registry + head[self._directory : crc_at]
-        save_id_at = self._extension + _SAVE_ID
+        save_id_at = self._extension + SAVE_ID
         head[save_id_at : save_id_at + 16] = blake2b(content, digest_size=16).digest()
         _CRC.pack_into(head, crc_at, crc64(head[:crc_at]))
         buffers = self._buffers.copy()
@@ -204,8 +209,6 @@ class Head(NamedTuple):
     registry : tuple of (name, version)
     sections : tuple of Section
         Those that may be skipped included.
-    layout : bytes
-        The directory without the sums: the same for saves of the same shape.
     schema : bytes
     size : int
         Bytes up to the first section.
@@ -215,7 +218,6 @@ class Head(NamedTuple):
     entity_count: int
     registry: Registry
     sections: tuple[Section, ...]
-    layout: bytes
     schema: bytes
     save_id: bytes
     base_id: bytes
@@ -276,10 +278,8 @@ def read_head(source: Source, header: Header, limits: Limits) -> Head:
         if stop > start and data[start:stop] != ZEROS[: stop - start]:
             raise CorruptedDataError(f"expected zero bytes, found others at byte {start} of {source.name}")
     sections = tuple(_ENTRY.iter_unpack(data[directory:schema_at]))
-    entries = range(directory, schema_at, _ENTRY.size)
-    layout = b"".join([data[at : at + _ENTRY_CRC] + data[at + _ENTRY_CRC + 8 : at + 64] for at in entries])
     schema = bytes(data[schema_at:crc_at])
-    return Head(flags, entity_count, registry, sections, layout, schema, save_id, base_id, size)
+    return Head(flags, entity_count, registry, sections, schema, save_id, base_id, size)
 
 
 def save_id_in(head: bytes | bytearray) -> int:
@@ -287,7 +287,7 @@ def save_id_in(head: bytes | bytearray) -> int:
     end = HEADER.size
     for _ in range(int.from_bytes(head[HEADER.size - 4 : HEADER.size], "little")):
         end += 24 + int.from_bytes(head[end + 16 : end + 20], "little")
-    at = aligned(end) + _SAVE_ID
+    at = aligned(end) + SAVE_ID
     return int.from_bytes(head[at : at + 16], "little")
 
 

@@ -41,6 +41,7 @@ __all__ = [
     "beyond",
     "more",
     "read_header",
+    "read_start",
     "registry_of",
     "type_id",
 ]
@@ -114,14 +115,19 @@ class Header(NamedTuple):
     end: int
 
 
-def read_header(source: Source, limits: Limits) -> Header:
-    """Read the start of a save.
+def read_start(source: Source) -> bytes:
+    """Return the first bytes of a save: its head or more, where that is small and the size is known."""
+    return source.read(0, min(source.size, source.ahead or HEADER.size))
+
+
+def read_header(source: Source, limits: Limits, start: bytes | None = None) -> Header:
+    """Read the start of a save, of which *start* may have been read.
 
     Raises
     ------
     InvalidFormatError, UnsupportedVersionError, CorruptedDataError, LimitExceededError
     """
-    data: bytes | bytearray = source.read(0, min(source.size, source.ahead or HEADER.size))
+    data: bytes | bytearray = read_start(source) if start is None else start
     if data[:4] != MAGIC:
         raise InvalidFormatError(
             f"expected a save, which begins with {MAGIC!r}, found {data[:4]!r} at byte 0 of {source.name}",

@@ -11,7 +11,8 @@ from pecs_np.messages import shown
 from pecs_np.persistence.binary import column_reader, column_writer, record_reader, record_writer
 from pecs_np.persistence.binary.blocks import Budget, Expanded, joined
 from pecs_np.persistence.binary.framing import VERSION, save_id_in
-from pecs_np.persistence.binary.header import MAGIC, VERSIONS, read_header
+from pecs_np.persistence.binary.header import MAGIC, VERSIONS, read_header, read_start
+from pecs_np.persistence.binary.shapes import recall
 from pecs_np.persistence.binary.sources import BytesSource, FileSource, Source, StreamSource
 from pecs_np.persistence.compression import CompressionType, Packing, usable_cores
 from pecs_np.persistence.consistency import check_current, check_snapshot
@@ -172,7 +173,10 @@ class BinaryPlugin(PersistencePlugin):
 
     def _decode(self, source: Source) -> Snapshot:
         try:
-            header = read_header(source, self.limits)
+            start = read_start(source)
+            if (known := recall(source, start, self.limits)) is not None:
+                return column_reader.assembled(source, *known)
+            header = read_header(source, self.limits, start)
             if header.version == VERSION:
                 return column_reader.decode(source, header, self.limits, self._threads)
             return record_reader.decode(source, header, self.limits)
