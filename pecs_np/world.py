@@ -16,8 +16,7 @@ from pecs_np.ecs.restore import Mode, fill
 from pecs_np.ecs.snapshot import Snapshot, TableFilter
 from pecs_np.errors import PersistenceError
 from pecs_np.messages import shown
-from pecs_np.persistence.binary.blocks import joined
-from pecs_np.persistence.binary.column_writer import encode
+from pecs_np.persistence.binary.column_writer import to_bytes
 from pecs_np.persistence.consistency import check_current
 from pecs_np.persistence.deltas import Since, as_paths, load_with_deltas, save_changes
 from pecs_np.persistence.disk import PathLike
@@ -257,7 +256,7 @@ class World(ecs.World):  # noqa: D101 - it has the docstring of its base
         if filter is not None:
             snapshot = filtered(snapshot, filter)
         if plugin is None:
-            data = joined(encode(snapshot))
+            data = to_bytes(snapshot)
         else:
             check_plugin(plugin)
             data = plugin.to_bytes(snapshot)

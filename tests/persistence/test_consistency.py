@@ -153,12 +153,13 @@ def test_a_filter_that_changes_the_world_is_told(plugin, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_save_in_the_midst_of_a_change_is_refused(monkeypatch):
+@pytest.mark.parametrize("step", ["swap_remove", "remove_one"])
+def test_a_save_in_the_midst_of_a_change_is_refused(monkeypatch, step):
     world, ids = make_world()
-    swap_remove, told = Table.swap_remove, []
+    take_out, told = getattr(Table, step), []
 
     def save_then_go_on(table, rows):
-        refilled = swap_remove(table, rows)
+        refilled = take_out(table, rows)
         for call in (world.to_bytes, lambda: world.snapshot(copy=True)):
             with pytest.raises((PersistenceError, StructuralChangeError)) as caught:
                 call()
@@ -167,9 +168,10 @@ def test_a_save_in_the_midst_of_a_change_is_refused(monkeypatch):
             manager.save_in_background(world, "never.pecs")
         return refilled
 
-    monkeypatch.setattr(Table, "swap_remove", save_then_go_on)
-    world.despawn(ids[3])
-    world.insert(ids[5], SteadyOther())
+    monkeypatch.setattr(Table, step, save_then_go_on)
+    one = step == "remove_one"
+    world.despawn(ids[3] if one else ids[3:4])
+    world.insert(ids[5] if one else ids[5:6], SteadyOther())
     monkeypatch.undo()
     assert len(told) == 4
     assert len(World.from_bytes(world.to_bytes())) == 99
@@ -184,7 +186,7 @@ def test_a_change_that_fails_leaves_a_world_that_can_be_saved(monkeypatch):
 
     monkeypatch.setattr(Table, "fill", fail)
     with pytest.raises(MemoryError):
-        world.spawn(Steady())
+        world.spawn_batch(Steady(x=[1, 2]))
     monkeypatch.undo()
     assert not world._storage.revision.under_way
 
@@ -219,6 +221,26 @@ def test_saves_beside_a_thread_that_adds_and_removes_hold_no_value_under_another
         stop.set()
         thread.join()
     assert len(World.from_bytes(world.to_bytes())) == 2000
+
+
+def test_saves_beside_a_thread_that_sets_values_can_be_loaded():
+    world = World()
+    world.spawn_batch(Steady(x=np.arange(300_000)))
+    stop = threading.Event()
+
+    def count():
+        while not stop.is_set():
+            for steady in world.query(Steady):
+                steady.x += 1
+
+    thread = threading.Thread(target=count)
+    thread.start()
+    try:
+        for _ in range(40):
+            assert len(World.from_bytes(world.to_bytes())) == 300_000
+    finally:
+        stop.set()
+        thread.join()
 
 
 @pytest.mark.parametrize("wrong", [None, 5, "text", [], object(), World])

@@ -21,7 +21,7 @@ __all__ = [
     "Expanded",
     "Whole",
     "check_rows",
-    "joined",
+    "flat",
     "noticing_changes",
     "rechunked",
 ]
@@ -151,19 +151,31 @@ class Whole:
     crc : int
     """
 
-    __slots__ = ("crc", "view")
+    __slots__ = ("_crc", "view")
 
     def __init__(self, view: Any) -> None:
         self.view = view
-        self.crc = crc64(view)
+        self._crc: int | None = None
+
+    @property
+    def crc(self) -> int:
+        """The sum, taken when it is first asked for, unless it was set to that of a copy."""
+        if self._crc is None:
+            self._crc = crc64(self.view)
+        return self._crc
+
+    @crc.setter
+    def crc(self, value: int) -> None:
+        self._crc = value
 
     def __len__(self) -> int:
         return len(self.view)
 
     def __iter__(self) -> Iterator[Any]:
+        crc = self.crc
         yield self.view
         # Now it has been written.
-        if crc64(self.view) != self.crc:
+        if crc64(self.view) != crc:
             raise changed()
 
 
@@ -217,13 +229,9 @@ class Expanded:
                 yield part
 
 
-def joined(parts: Iterable[Any]) -> bytes:
-    """Return the parts of a save as its bytes."""
-    data = b"".join([b"".join(p) if type(p) is Blocks else p.view if type(p) is Whole else p for p in parts])
-    # What is small was copied before its sum was taken.
-    if len(data) > SMALL and crc64(memoryview(data)[:-8]) != int.from_bytes(data[-8:], "little"):
-        raise changed()
-    return data
+def flat(part: Any) -> Any:
+    """Return a part of a save as one buffer."""
+    return b"".join(part) if type(part) is Blocks else part.view if type(part) is Whole else part
 
 
 def rechunked(blocks: Iterable[Any], size: int) -> Iterator[Any]:

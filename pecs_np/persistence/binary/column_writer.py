@@ -19,7 +19,7 @@ from pecs_np.persistence.binary.schema import TableSchema, types_json, write_sch
 from pecs_np.persistence.binary.section_writer import Entry, SectionWriter, stored
 from pecs_np.persistence.compression import Packing
 
-__all__ = ["encode"]
+__all__ = ["encode", "to_bytes"]
 
 _MOST_KEPT = 1 << 8
 
@@ -65,17 +65,28 @@ def encode(snapshot: Snapshot, packing: Packing | None = None, budget: Budget | 
     PersistenceError
         If another thread changes the world meanwhile, as far as that is noticed.
     """
+    frame, stored = _framed(snapshot, packing, budget)
+    return frame.filled(stored)
+
+
+def to_bytes(snapshot: Snapshot, packing: Packing | None = None) -> bytes:
+    """Return *snapshot* as a save in one piece; see `encode`."""
+    frame, stored = _framed(snapshot, packing, None)
+    return frame.joined(stored)
+
+
+def _framed(snapshot: Snapshot, packing: Packing | None, budget: Budget | None) -> tuple[Frame, list[Any]]:
+    """Return the frame of a save and the content of its sections."""
     if packing is None and (prepared := snapshot.cache.get("binary")) is not None and not snapshot.metadata:
-        frame: Frame
         of, frame, parts = prepared
         if of == _identity(snapshot):
-            return frame.filled([part() for part in parts])
+            return frame, [part() for part in parts]
     check_rows(snapshot)
     with noticing_changes():
         return _encode(snapshot, packing, budget or Budget())
 
 
-def _encode(snapshot: Snapshot, packing: Packing | None, budget: Budget) -> list[Any]:
+def _encode(snapshot: Snapshot, packing: Packing | None, budget: Budget) -> tuple[Frame, list[Any]]:
     tables = snapshot.tables
     if snapshot.resources is not None:
         tables = (*tables, snapshot.resources)
@@ -101,7 +112,7 @@ def _encode(snapshot: Snapshot, packing: Packing | None, budget: Budget) -> list
     frame = make(plan, schema, keys, snapshot.entity_count, sections.flags)
     if packing is None:
         _prepare(snapshot, [tables[place] for place, _ in plan.order], frame, entries)
-    return frame.filled([content for _, content in entries])
+    return frame, [content for _, content in entries]
 
 
 def _stable_ids_of(snapshot: Snapshot) -> Mapped:

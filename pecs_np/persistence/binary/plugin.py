@@ -9,7 +9,7 @@ from pecs_np.ecs.snapshot import Snapshot
 from pecs_np.errors import PersistenceError
 from pecs_np.messages import shown
 from pecs_np.persistence.binary import column_reader, column_writer, record_reader, record_writer
-from pecs_np.persistence.binary.blocks import Budget, Expanded, joined
+from pecs_np.persistence.binary.blocks import Budget, Expanded
 from pecs_np.persistence.binary.framing import VERSION, save_id_in
 from pecs_np.persistence.binary.header import MAGIC, VERSIONS, read_header, read_start
 from pecs_np.persistence.binary.shapes import recall
@@ -132,7 +132,7 @@ class BinaryPlugin(PersistencePlugin):
         """Return *snapshot* as one piece."""
         if self.version == VERSION:
             check_snapshot(snapshot)
-            data = joined(column_writer.encode(snapshot, self.packing))
+            data = column_writer.to_bytes(snapshot, self.packing)
             check_current(snapshot)
             return data
         return super().to_bytes(snapshot)
