@@ -46,25 +46,26 @@ def as_rows(array: Array) -> Array:
     return array.view(_rows_as(array.itemsize))
 
 
-def aligned(size: int) -> NDArray[np.uint8]:
-    """Return *size* undefined bytes at a multiple of 64, each time at another place within a page of memory.
+def aligned(count: int, dtype: np.dtype[Any] = BYTE) -> Array:
+    """Return *count* undefined items at a multiple of 64, each time at another place within a page of memory.
 
     NumPy adds arrays that fit into the processor's caches up to 30 % faster there (10,000 x 3 ``<f4``: 2.4 µs
     against 3.2 µs): no vector spans two lines, and no two columns have all their rows at the same places in
     their pages, which processors take for the same memory.
     """
+    size = count * dtype.itemsize
     if size < _PAGE:
-        return np.empty(size, BYTE)
+        return np.empty(count, dtype)
     block = np.empty(size + _PAGE, BYTE)
     start = (next(_places) - block.__array_interface__["data"][0]) % _PAGE
-    return block[start : start + size]
+    return np.ndarray(count, dtype, block, start)
 
 
 def as_bytes(array: Array) -> NDArray[np.uint8]:
     """Return the C-contiguous, object-free *array* as bytes, shape (nbytes,), sharing its memory."""
     if array.itemsize == 0 or array.size == 0:
         return np.empty(0, BYTE)
-    return array.reshape(-1).view(BYTE)
+    return (array if array.ndim == 1 else array.reshape(-1)).view(BYTE)
 
 
 def as_mask(answer: Any, rows: int) -> Array | None:
@@ -111,11 +112,7 @@ def put_rows(target: Array, rows: NDArray[np.intp], source: Array) -> None:
 def resized(array: Array, size: int, capacity: int) -> Array:
     """Return a new array of *capacity* rows whose first *size* rows are those of *array*."""
     dtype = array.dtype
-    new: Array
-    if dtype.hasobject or not dtype.itemsize:
-        new = np.zeros(capacity, dtype)
-    else:
-        new = aligned(capacity * dtype.itemsize).view(dtype)
+    new: Array = np.zeros(capacity, dtype) if dtype.hasobject else aligned(capacity, dtype)
     if size:
         copy_rows(new[:size], array[:size])
     return new

@@ -228,7 +228,8 @@ class Component:
     __slots__ = ("_array", "_at", "_packed", "_views", "matrix")
 
     _array: Array
-    _at: tuple[Array, int] | None
+    # Views of the fields that were asked for so far, which all rows of the column share; the row; the column.
+    _at: tuple[dict[str, Array], int, Array] | None
     _packed: bytes
     _views: dict[str, Any]
     _type: ClassVar[ComponentType]
@@ -258,7 +259,7 @@ class Component:
     def _settle(self) -> None:
         """Make the array of a row or of packed bytes; it may be written to, so that the bytes are no longer the value."""
         try:
-            column, row = _get_at(self)
+            _, row, column = _get_at(self)
             array = column[row, ...]
         except AttributeError:
             array = np.ndarray((), self._type.layout.memory, bytearray(_get_packed(self)))
@@ -477,10 +478,13 @@ def _hold(component: Component, array: Array) -> None:
     _set_at(component, None)
 
 
-def row_of(cls: type[C], column: Array, row: int) -> C:
-    """Return a live view of one row of *column*; as a view of the array does, it stays with that memory."""
+def row_of(cls: type[C], column: Array, views: dict[str, Array], row: int) -> C:
+    """Return a live view of one row of *column*; as a view of the array does, it stays with that memory.
+
+    All rows of a column share *views*, at first empty, of its fields.
+    """
     view: C = _new(cls)
-    _set_at(view, (column, row))
+    _set_at(view, (views, row, column))
     return view
 
 

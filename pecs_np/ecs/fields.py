@@ -80,8 +80,11 @@ class FieldAccess:
             return self
         at = instance._at
         if at is not None and self.direct:
-            column, row = at
-            value = column[self.name][row]
+            try:
+                value = at[0][self.name][at[1]]
+            except KeyError:
+                views, row, column = at
+                value = views.setdefault(self.name, column[self.name])[row]
             return value if self.wrapper is None or np.ndim(value) else self.wrapper(value)
         try:
             return instance._views[self.name]
@@ -94,7 +97,7 @@ class FieldAccess:
             if instance._views.get(self.name) is not value:  # as `pos["x"] += v` hands it back
                 self.write(instance, value)
         elif type(value) in self.takes and self.low <= value <= self.high:
-            column, row = at
+            _, row, column = at
             column[self.name][row] = value
         else:
             self.write(instance, value)

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pecs_np.ecs.components import Component
+from pecs_np.ecs.components import Component, row_of
+from pecs_np.ecs.entities import EntityId
 from pecs_np.ecs.storage import Storage
 from pecs_np.ecs.tables import Table
 
-__all__ = ["despawn_one", "insert_one", "remove_one", "spawn_one"]
+__all__ = ["despawn_one", "get_one", "insert_one", "remove_one", "spawn_one"]
 
 
 # For so many rows more at least, where entities come one by one.
@@ -43,6 +44,27 @@ class Way:
         ]
 
 
+def get_one(storage: Storage, entity: int, type_: Any) -> Any:
+    """Return a component of an entity as a live view, or None where it has none.
+
+    The verb that is called most: what `Storage.find` does for the others stands here without the call.
+    """
+    if storage.unplaced:
+        storage.place()
+    books = storage.entities
+    slot = entity & 0xFFFFFFFF
+    try:
+        number = books.table_of[slot]
+        if number >= 0 and books.generation_of[slot] == entity >> 32 and 0 < slot < books.end:
+            cls, column, views = storage.tables[number].asked[type_]
+            return row_of(cls, column, views, books.row_of[slot])
+    except (IndexError, KeyError, TypeError):
+        pass  # not asked for before, or wrong
+    table, row = storage.find(entity)
+    found = storage.ask(table, type_)
+    return None if found is None else row_of(*found, row)
+
+
 def spawn_one(storage: Storage, components: tuple[Any, ...]) -> int | None:
     """Add an entity and return its id."""
     key: Any
@@ -66,7 +88,8 @@ def spawn_one(storage: Storage, components: tuple[Any, ...]) -> int | None:
         table.reserve(_ROOM)
     entity = storage.entities.allocate_one()
     stable_id = storage.source.take(1)
-    with storage:
+    storage.begin()
+    try:
         rows = table.rows
         for name, value in zip(way.given, packed):  # noqa: B905 - as long, and checking it takes time
             rows[name][row] = value
@@ -76,6 +99,8 @@ def spawn_one(storage: Storage, components: tuple[Any, ...]) -> int | None:
         storage.unplaced.add(table)
         if storage.index is not None:
             storage.index.add_one(stable_id, entity)
+    finally:
+        storage.end()
     return entity
 
 
@@ -128,11 +153,14 @@ def despawn_one(storage: Storage, entity: int) -> bool:
     table, row = storage.find(entity)
     if any(type_.layout.variable for type_ in table.types):
         return False
-    with storage:
+    storage.begin()
+    try:
         storage.entities.release_one(int(entity))
         table.remove_one(row)
         if row < table.size:
             storage.entities.row_of[table.entities.one(row) & 0xFFFFFFFF] = row
+    finally:
+        storage.end()
     return True
 
 
@@ -142,14 +170,15 @@ def _move(storage: Storage, table: Table, row: int, entity: int, way: Way, packe
     new = target.size
     if new >= target.capacity:
         target.reserve(_ROOM)
-    with storage:
+    storage.begin()
+    try:
         source, rows = table._rows or table.rows, target._rows or target.rows
         for name in way.kept:
             rows[name][new] = source[name][row]
         for name, value in zip(way.given, packed):  # noqa: B905 - as long, and checking it takes time
             rows[name][new] = value
         stable_id = table.stable_ids.one(row)
-        target.entities.append_run(int(entity), 1)
+        target.entities.append_run(entity if type(entity) is EntityId else int(entity), 1)
         target.stable_ids.append_run(stable_id, 1)
         target.size = target.placed = new + 1
         books, slot = storage.entities, entity & 0xFFFFFFFF
@@ -159,6 +188,8 @@ def _move(storage: Storage, table: Table, row: int, entity: int, way: Way, packe
         table.remove_one(row)
         books.table_of[slot] = target.number
         books.row_of[slot] = new
+    finally:
+        storage.end()
 
 
 def _way_with(storage: Storage, table: Table | None, components: tuple[Any, ...]) -> Way | Literal[False]:

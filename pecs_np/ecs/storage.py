@@ -19,7 +19,7 @@ from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn, as_int
 from pecs_np.ecs.registry import registered
 from pecs_np.ecs.snapshot import Revision, Snapshot, SnapshotTable
 from pecs_np.ecs.stable_index import StableIndex
-from pecs_np.ecs.tables import Table
+from pecs_np.ecs.tables import Asked, Table
 from pecs_np.errors import (
     ComponentDefinitionError,
     DuplicateEntityError,
@@ -95,12 +95,13 @@ class Storage:
         """
         return self
 
-    def __enter__(self) -> None:
+    def begin(self) -> None:
+        """Begin a structural change; it has to `end`."""
         self._lock.acquire()
         self.revision.under_way += 1
 
-    def __exit__(self, *_: object) -> None:
-        # What was cached is gone.
+    def end(self) -> None:
+        """End a structural change: what was cached is gone."""
         revision = self.revision
         revision.number += 1
         self.frozen = _NONE_FROZEN
@@ -111,6 +112,11 @@ class Storage:
             self.iterated.clear()
         revision.under_way -= 1
         self._lock.release()
+
+    __enter__ = begin
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
 
     def resolve(self, type_: Any) -> tuple[str, type[Component]]:
         """Return the name and the class of a type given as a class or a name."""
@@ -129,16 +135,18 @@ class Storage:
         self.check_known(asked)
         return asked.name, asked.cls
 
-    def ask(self, table: Table, type_: Any) -> tuple[type[Component], Array | None]:
-        """Return the class of a type, given as a class or a name, and its column in *table*, None where it has none."""
+    def ask(self, table: Table, type_: Any) -> Asked | None:
+        """Return what there is of a type, given as a class or a name, in *table*, None where it has none."""
         try:
             return table.asked[type_]
         except (KeyError, TypeError):  # not asked yet, or no type at all
             name, cls = self.resolve(type_)
         column = table.columns.get(name)
-        if column is not None:
-            table.asked[type_] = cls, column
-        return cls, column
+        if column is None:
+            return None
+        asked: Asked = cls, column, {}
+        table.asked[type_] = asked
+        return asked
 
     def names(self, types: Iterable[Any]) -> tuple[str, ...]:
         """Return the names of types given as classes or names."""

@@ -13,7 +13,9 @@ from pecs_np.ecs.components import Component, ComponentType
 from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn
 from pecs_np.errors import WorldError
 
-__all__ = ["Table"]
+__all__ = ["Asked", "Table"]
+
+Asked = tuple[type[Component], Array, dict[str, Array]]
 
 _LAST = np.zeros(1, np.intp)
 
@@ -41,7 +43,8 @@ class Table:
     capacity : int
         How many rows there is memory for.
     asked : dict
-        The class and the column of a type, as it was asked for; until the columns are new.
+        Class and column of a type, as it was asked for, and views of the column's fields; until the columns
+        are new.
     ways : dict
         Where one of its entities goes by what verb: a cache of `single`.
     """
@@ -79,7 +82,7 @@ class Table:
         self.placed = 0
         self.capacity = self.size
         self.ways: dict[Any, Any] = {}
-        self.asked: dict[Any, tuple[type[Component], Array]] = {}
+        self.asked: dict[Any, Asked] = {}
         self._rows: dict[str, Array] | None = None
 
     def _note_columns(self) -> None:

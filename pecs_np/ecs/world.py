@@ -18,7 +18,7 @@ from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn, IdLookup, as_int, as
 from pecs_np.ecs.queries import Query
 from pecs_np.ecs.resources import Generators, Resources
 from pecs_np.ecs.restore import Mode, restore
-from pecs_np.ecs.single import despawn_one, insert_one, remove_one, spawn_one
+from pecs_np.ecs.single import despawn_one, get_one, insert_one, remove_one, spawn_one
 from pecs_np.ecs.snapshot import Snapshot, TableFilter
 from pecs_np.ecs.storage import SCALARS, Storage, as_entity_ids
 from pecs_np.ecs.validation import Validation, validate
@@ -302,7 +302,7 @@ class World:
         """Tell whether an entity has all of *types*: a bool, or a mask for an array."""
         if type(entity) in SCALARS:
             table, _ = self._storage.find(entity)
-            return all(self._storage.ask(table, t)[1] is not None for t in types)
+            return all(self._storage.ask(table, t) is not None for t in types)
         ids, scalar = as_entity_ids(entity)
         names = self._storage.names(types)
         tables, _ = self._storage.locate(ids)
@@ -320,13 +320,7 @@ class World:
         For an array of n entities: a copy of their n rows, all of which must have the component.
         """
         if type(entity) in SCALARS:
-            table, row = self._storage.find(entity)
-            try:
-                found: tuple[Any, Array | None] = table.asked[type_]
-            except (KeyError, TypeError):
-                found = self._storage.ask(table, type_)
-            cls, column = found
-            return None if column is None else row_of(cls, column, row)
+            return get_one(self._storage, entity, type_)
         name, cls = self._storage.resolve(type_)
         ids, scalar = as_entity_ids(entity)
         if scalar:
@@ -359,7 +353,7 @@ class World:
                 suggestion="get(ids, type) returns a component of many",
             )
         table, row = self._storage.find(int(ids[0]))
-        return tuple([row_of(t.cls, table.columns[t.name], row) for t in table.types])
+        return tuple([row_of(t.cls, table.columns[t.name], {}, row) for t in table.types])
 
     def column(self, type_: Any) -> Array:
         """Return all values of a type as one structured array, in table order.

@@ -257,7 +257,7 @@ def _variable(
 def holds_null(ids: IdColumn) -> bool:
     """Tell whether one of the stable ids is 0, which means "no entity"."""
     if ids.runs is not None:
-        return any(not first for first, _ in ids.runs)
+        return 0 in [first for first, _ in ids.runs]
     array = ids.array()
     return not (array["lo"] | array["hi"]).all()
 
