@@ -1,7 +1,6 @@
 """Saving to and loading from streams that only go forward, and how much memory that takes."""
 
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -12,6 +11,7 @@ import numpy as np
 from pecs_np import BinaryPlugin, World
 
 from .common import SIZES, Link, Sampled, columns, kept, linked, populated
+from .memory import in_new_process, peak
 
 LARGE = (1_000_000, 5_000_000)
 
@@ -28,20 +28,6 @@ LAYOUTS = {"plain": populated, "zstd": populated, "version 1": populated, "texts
 PLUGINS = {"zstd": BinaryPlugin(compression="zstd"), "version 1": BinaryPlugin(version=1)}
 
 
-def _memory(what):
-    """Return a line of the process's status in MiB."""
-    found = re.search(rf"{what}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    return int(found[1]) / 1024
-
-
-def _peak(call):
-    """Return how much higher the memory of the process rises in *call*, in MiB, and its result."""
-    before = _memory("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")
-    result = call()
-    return _memory("VmHWM") - before, result
-
-
 def _nbytes(world):
     return sum(c.nbytes for name in world.snapshot().types for c in world.columns(name.name)) / (1 << 20)
 
@@ -53,7 +39,7 @@ def measure_save(layout, n):
     with open(os.devnull, "wb", buffering=0) as sink:
         # What is imported and kept for good counts for the library, not for the save.
         plugin.save(LAYOUTS[layout](100_000), sink)
-        print(_peak(lambda: plugin.save(world, sink))[0])
+        print(peak(lambda: plugin.save(world, sink))[0])
 
 
 def measure_load(layout, n):
@@ -65,20 +51,12 @@ def measure_load(layout, n):
         subprocess.run([sys.executable, "-c", write], check=True)
         World.from_bytes(LAYOUTS[layout](100_000).to_bytes(plugin))
         with subprocess.Popen(["cat", path], stdout=subprocess.PIPE, bufsize=0) as process:
-            peak, world = _peak(lambda: World.load_binary_stream(process.stdout))
-    print(peak - _nbytes(world))
+            highest, world = peak(lambda: World.load_binary_stream(process.stdout))
+    print(highest - _nbytes(world))
 
 
 def write(layout, n, path):
     LAYOUTS[layout](n).save_with(path, PLUGINS.get(layout, BinaryPlugin()))
-
-
-def _measured(what, layout, n):
-    """Measure in a process that has done nothing else, in MiB."""
-    code = f"from benchmarks.stream import {what}; {what}({layout!r}, {n})"
-    folder = Path(__file__).parents[1]
-    run = subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, capture_output=True, text=True)
-    return float(run.stdout)
 
 
 class Memory:
@@ -93,10 +71,10 @@ class Memory:
             raise NotImplementedError
 
     def track_extra_of_save(self, n, layout):
-        return _measured("measure_save", layout, n)
+        return in_new_process("stream", "measure_save", layout, n)
 
     def track_extra_of_load(self, n, layout):
-        return _measured("measure_load", layout, n)
+        return in_new_process("stream", "measure_load", layout, n)
 
     track_extra_of_save.unit = track_extra_of_load.unit = "MiB"
 

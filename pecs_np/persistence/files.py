@@ -26,7 +26,9 @@ from pecs_np.persistence.input_files import InputFile
 __all__ = ["backup_of", "checked_flag", "replace_file"]
 
 Buffer = Any
-_COPIED = _WORTH_ALLOCATING = 1 << 20
+_COPIED = 1 << 20
+# Smaller files take one block at most.
+_WORTH_ALLOCATING = 1 << 12
 _FIRST_PAUSE = 0.1
 # What a file system answers that does not know a call.
 _UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL})
