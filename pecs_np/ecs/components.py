@@ -68,6 +68,12 @@ class ComponentType:
         self.packable: set[tuple[type, ...]] = set()
         self._cls: type[Component] | None = None
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickled_type, (self.name, self.version, self.layout, self.transient, dict(self.defaults))
+
     def __repr__(self) -> str:
         shown = ", ".join(f"{f.name}: {describe(f)}" for f in self.fields)
         return f"<component {self.name} v{self.version} ({shown})>"
@@ -491,11 +497,14 @@ def row_of(cls: type[C], column: Array, views: dict[str, Array], row: int) -> C:
 def _unpickled(name: str, version: int, schema: list[Any], array: Array) -> Component:
     """Return a component by the name of its type: of the class defined here, else of a dynamic one."""
     fields = fields_from_schema(schema, f"a pickled {name}", max_itemsize=MOST_BYTES)
-    type_ = ComponentType(name, version, Layout(fields))
+    return _unpickled_type(name, version, Layout(fields)).cls.from_array(array)
+
+
+def _unpickled_type(name: str, version: int, layout: Layout, *more: Any) -> ComponentType:
+    """Return the type of that name that is defined here if the pickled one agrees with it, else that one."""
+    type_ = ComponentType(name, version, layout, *more)
     cls = registered(name)
-    if cls is None or not cls._type.agrees_with(type_):
-        cls = type_.cls
-    return cls.from_array(array)
+    return cls._type if cls is not None and cls._type.agrees_with(type_) else type_
 
 
 def _equal_values(left: Array, right: Array, f: Field) -> Array:

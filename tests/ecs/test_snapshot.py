@@ -21,6 +21,7 @@ from pecs_np import (
     WorldError,
     component,
     component_type,
+    make_component,
     unregister,
 )
 from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn
@@ -388,3 +389,25 @@ def test_worlds_and_snapshots_can_be_pickled_and_copied_before_a_save_and_after(
     part = pickle.loads(pickle.dumps(world.snapshot()))
     world.spawn()
     assert not part.outdated
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_pickled_columns_are_of_the_types_defined_here_or_of_their_own(known):
+    made = make_component("snapshot.Made", {"x": np.float32, "n": int}, defaults={"n": 3})
+    world = World()
+    ids = world.spawn_batch(made([1, 2]), Position(0.5), Bag([[1]]))
+    world.resources.insert(made(7))
+    pickled = [pickle.dumps(part) for part in (world, world.snapshot(), made._type)]
+    copied = copy.deepcopy(world.snapshot())
+    if not known:
+        unregister("snapshot.Made")
+    other, snapshot, type_ = map(pickle.loads, pickled)
+    assert (type_ is made._type) is known
+    assert repr(type_) == repr(made._type)
+    assert type_.cls(1) == type_.cls(1, 3)
+    for back in (other, World.from_snapshot(snapshot), World.from_snapshot(copied)):
+        assert back.validate()
+        assert back.get(ids[1], "snapshot.Made").x == 2
+        assert back.get(ids[1], Position).x == 0.5
+        assert back.to_bytes() == world.to_bytes()
+    unregister("snapshot.Made")
