@@ -16,7 +16,7 @@ from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn
 from pecs_np.persistence import disk
 from pecs_np.persistence.binary import column_writer
 from pecs_np.persistence.binary import plugin as plugin_module
-from pecs_np.persistence.binary.blocks import SMALL, Blocks, Budget, Expanded, Whole, rechunked
+from pecs_np.persistence.binary.blocks import Blocks, Budget, Expanded, Whole, rechunked
 from pecs_np.persistence.checksum import crc64
 from pecs_np.testing import assert_worlds_equal
 
