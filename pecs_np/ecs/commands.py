@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pecs_np.ecs.components import Component, component_type
+from pecs_np.ecs.components import Component, component_type, value_of
 from pecs_np.ecs.entities import EntityId
 from pecs_np.ecs.storage import as_entity_ids
 from pecs_np.ecs.values import private_copy
@@ -163,8 +163,11 @@ def _copied_component(value: Any) -> Any:
         raise ComponentDefinitionError(
             f"expected a value of {type_.name}, found the class", suggestion=f"write {type_.name}(…)"
         )
-    array = value._array
-    return value._wrap(private_copy(array.reshape(-1), type_.fields).reshape(array.shape))
+    try:
+        return value_of(type(value), value._packed)
+    except AttributeError:  # a column, texts or lists
+        array = value._array
+        return value._wrap(private_copy(array.reshape(-1), type_.fields).reshape(array.shape))
 
 
 def _batch_key(command: Command) -> Any:
@@ -174,9 +177,13 @@ def _batch_key(command: Command) -> Any:
         return kind
     if kind == "remove" and _is_single(entity):
         return kind, args
-    if kind in ("insert", "spawn") and _is_single(entity) and all(np.shape(c) == () for c in args):
+    if kind in ("insert", "spawn") and _is_single(entity) and all(map(_is_value, args)):
         return kind, tuple(type(component) for component in args)
     return id(command)
+
+
+def _is_value(component: Component) -> bool:
+    return hasattr(component, "_packed") or component._array.ndim == 0
 
 
 def _is_single(entity: Any) -> bool:
@@ -205,12 +212,16 @@ def _apply_together(world: World, batch: list[Command]) -> bool:
 
 def _stacked(batch: list[Command]) -> list[Component]:
     """Return single components of several edits as columns, one for each type."""
-    return [
-        type(component)._wrap(
-            np.array([np.asarray(command[2][i]) for command in batch], component._array.dtype)
-        )
-        for i, component in enumerate(batch[0][2])
-    ]
+    return [_column([command[2][i] for command in batch]) for i in range(len(batch[0][2]))]
+
+
+def _column(values: list[Component]) -> Component:
+    dtype = values[0]._type.layout.memory
+    if dtype.hasobject or not dtype.itemsize:
+        array = np.array([value._array for value in values], dtype)
+    else:
+        array = np.frombuffer(bytearray(b"".join([value._packed for value in values])), dtype)
+    return values[0]._wrap(array)
 
 
 def _despawn(world: World, ids: Any) -> None:

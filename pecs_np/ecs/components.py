@@ -27,6 +27,7 @@ __all__ = [
     "component_type",
     "row_of",
     "type_name",
+    "value_of",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -492,6 +493,13 @@ def row_of(cls: type[C], column: Array, views: dict[str, Array], row: int) -> C:
     view: C = _new(cls)
     _set_at(view, (views, row, column))
     return view
+
+
+def value_of(cls: type[C], packed: bytes) -> C:
+    """Return the single value that is a row of these bytes."""
+    value: C = _new(cls)
+    _set_packed(value, packed)
+    return value
 
 
 def _unpickled(name: str, version: int, schema: list[Any], array: Array) -> Component:
