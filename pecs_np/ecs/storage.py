@@ -465,6 +465,7 @@ class Storage:
         else:
             entities = IdColumn(ENTITY_ID, array=table.entities.array().take(rows))
             stable = IdColumn(STABLE_ID, array=table.stable_ids.array().take(rows))
+        target.reserve(len(rows))
         with self.changing():
             self.remove_rows(table, rows)
             self.append(target, entities, stable, shared | values, known=True)

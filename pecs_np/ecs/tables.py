@@ -128,22 +128,33 @@ class Table:
         start, self.size = self.size, self.size + count
         return slice(start, self.size)
 
-    def reserve(self, count: int) -> None:
-        """Make room for *count* more rows, so that `extend` cannot fail."""
+    def reserve(self, count: int, *, besides: Collection[str] = ()) -> None:
+        """Make room for *count* more rows in all columns but *besides*, so that `extend` cannot fail.
+
+        Raises
+        ------
+        WorldError
+            If there is too little memory; the columns stay what they were.
+        """
         start, stop = self.size, self.size + count
         if stop <= self.capacity:
             return
+        room = stop + (stop // 2 if start else 0)
         try:
-            for name, column in self.columns.items():
-                if len(column) < stop:
-                    spare = stop // 2 if start else 0
-                    self.columns[name] = resized(column, start, stop + spare)
+            grown = {
+                name: resized(column, 0, room)
+                for name, column in self.columns.items()
+                if len(column) < stop and name not in besides
+            }
         except (MemoryError, ValueError):
             raise WorldError(
                 f"expected memory for {stop} rows of {', '.join(self.names)}, found too little"
             ) from None
-        finally:
-            self._note_columns()
+        for name, column in grown.items():
+            copy_rows(column[:start], self.columns[name][:start])
+            # Each at once: what it replaces is not in memory beside the next one.
+            self.columns[name] = column
+        self._note_columns()
 
     def fill(self, rows: slice, values: dict[str, Array]) -> None:
         """Write *values*, shape () or (n,) each, by type name, to *rows*."""
@@ -180,6 +191,7 @@ class Table:
 
     def hand_over(self, target: Table) -> None:
         """Make all rows those of *target*, which has none: its columns are these very arrays."""
+        target.reserve(self.size, besides=self.columns)
         for name in self.names:
             if name in target.columns:
                 column = self.columns[name]
@@ -192,7 +204,6 @@ class Table:
         size, self.size = self.size, 0
         self._note_columns()
         target._note_columns()
-        target.reserve(size)
         target.size = size
 
     def remove_one(self, row: int) -> None:

@@ -526,6 +526,8 @@ class World:
         bundle = Bundle(components, self._storage)
         bundle.length(1)
         table = self._storage.table(bundle.types)
+        values = bundle.owned(1)
+        table.reserve(1)
         if chosen is None or self._storage.awaited is None:
             entity = self._storage.entities.allocate_one()
         else:
@@ -533,7 +535,7 @@ class World:
             entity = int(self._storage.allocate_for(given).array()[0])
         stable_id = take(1)
         self._storage.append(
-            table, IdColumn(ENTITY_ID, [(entity, 1)]), IdColumn(STABLE_ID, [(stable_id, 1)]), bundle.owned(1)
+            table, IdColumn(ENTITY_ID, [(entity, 1)]), IdColumn(STABLE_ID, [(stable_id, 1)]), values
         )
         return EntityId(entity)
 

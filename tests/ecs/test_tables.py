@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 import pytest
 
-from pecs_np import component, component_type
+from pecs_np import World, WorldError, component, component_type
+from pecs_np.ecs.dtypes import MOST_BYTES
 from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn
 from pecs_np.ecs.tables import Table
 
@@ -157,3 +160,46 @@ def test_random_removals_and_additions_keep_every_row_together():
         expected -= {numbers(table)[row] for row in gone}
         table.swap_remove(gone)
         assert sorted(numbers(table)) == sorted(expected)
+
+
+# More than any machine can address, for as many rows as the tests have.
+@component(name="tables.Vast")
+class Vast:
+    data: Annotated[np.uint8, MOST_BYTES]
+
+
+ROWS = (1 << 47) // MOST_BYTES
+
+
+def test_too_little_memory_leaves_the_columns_what_they_were():
+    table = Table.empty(0, tuple(map(component_type, (Position, Vast))))
+    columns = dict(table.columns)
+    with pytest.raises(WorldError, match=f"expected memory for {ROWS} rows of tables.Position, tables.Vast"):
+        table.reserve(ROWS)
+    assert (table.size, table.capacity) == (0, 0)
+    assert all(table.columns[name] is column for name, column in columns.items())
+
+
+@pytest.mark.parametrize("which", [slice(None), slice(1, None)], ids=["a whole table", "a part"])
+def test_entities_that_cannot_move_for_want_of_memory_stay(which):
+    world = World()
+    ids = world.spawn_batch(Tag(), count=ROWS + 1)
+    with pytest.raises(WorldError, match="found too little"):
+        world.insert(ids[which], Vast(np.zeros(MOST_BYTES, np.uint8)))
+    assert [table.rows for table in world.snapshot().tables] == [ROWS + 1]
+    assert world.get(ids[-1], Tag) == Tag()
+    assert np.array_equal(world.entities(), ids)
+
+
+def test_what_a_query_and_a_snapshot_show_stays_the_world_after_too_little_memory():
+    world = World()
+    ids = world.spawn_batch(Position(x=[1, 2]), Vast(np.zeros(MOST_BYTES, np.uint8)))
+    (column,) = world.query(Position)
+    snapshot = world.snapshot()
+    with pytest.raises(WorldError, match="found too little"):
+        world.spawn_batch(Position(), Vast(np.zeros(MOST_BYTES, np.uint8)), count=ROWS)
+    column.x += 10
+    for position in world.query(Position):
+        position.x += 100
+    assert world.get(ids[1], Position).x == 112
+    assert snapshot.column(Position)["x"].tolist() == [111, 112]
