@@ -79,6 +79,15 @@ class ComponentType:
         shown = ", ".join(f"{f.name}: {describe(f)}" for f in self.fields)
         return f"<component {self.name} v{self.version} ({shown})>"
 
+    @functools.cached_property
+    def default(self) -> bytes | None:
+        """The bytes of a row in which every field has its default, where all have one and need no further look."""
+        return (
+            self.packed(self.arrange((), {}))
+            if self.names and set(self.names) <= set(self.defaults)
+            else None
+        )
+
     @property
     def selective(self) -> bool:
         """Whether the class says by ``is_persistent`` which of its values are saved."""
@@ -244,15 +253,20 @@ class Component:
 
     def __init__(self, /, *args: Any, **kwargs: Any) -> None:
         type_ = self._type
-        if not kwargs and tuple(map(type, args)) in type_.packable:
+        if kwargs:
+            ordered = tuple(kwargs) == type_.names[len(args) :]
+            args = (*args, *kwargs.values()) if ordered else type_.arrange(args, kwargs)
+        elif len(args) != len(type_.names):
+            if not args and type_.default is not None:
+                _set_packed(self, type_.default)
+                return
+            args = type_.arrange(args, kwargs)
+        if tuple(map(type, args)) in type_.packable:
             try:
                 _set_packed(self, type_.pack(*args))
             except PACKING_ERRORS:
                 _hold(self, type_.array(args))
-            return
-        if kwargs or len(args) != len(type_.names):
-            args = type_.arrange(args, kwargs)
-        if (packed := type_.packed(args)) is not None:
+        elif (packed := type_.packed(args)) is not None:
             _set_packed(self, packed)
         else:
             _hold(self, type_.array(args))
