@@ -202,12 +202,23 @@ class Storage:
 
     def clear(self) -> None:
         """Forget all tables of a world without entities."""
+        self.let_go()
         self.tables, self.by_names, self.by_types = [], {}, {}
         self.index = self.awaited = None
         self.unplaced.clear()
-        self.matches.clear()
+
+    def let_go(self) -> None:
+        """Forget the caches that refer to what has them, in a circle: all columns would wait for the collector."""
+        for query in self.iterated:
+            query.forget()
+        self.iterated.clear()
         self.queries.clear()
+        self.matches.clear()
         self.ways.clear()
+        for table in self.tables:
+            table.ways.clear()
+        if self.awaited is None:  # else it could not be built again
+            self.index = None
 
     def _enter(self, table: Table) -> None:
         self.tables.append(table)

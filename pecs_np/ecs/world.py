@@ -96,6 +96,11 @@ class World:
         self._rngs: Generators | None = None
         self._commands: CommandBuffer | None = None
 
+    def __del__(self) -> None:
+        # Of many large worlds, one after the other, each is to be gone before the collector runs.
+        if (storage := getattr(self, "_storage", None)) is not None:  # else it could not be made
+            storage.let_go()
+
     @classmethod
     def with_capacity(cls, capacity: int) -> Self:
         """Return an empty world with room for *capacity* entities."""

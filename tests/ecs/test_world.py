@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+import gc
+import weakref
 from typing import Annotated
 
 import numpy as np
@@ -507,3 +509,51 @@ def test_components_are_of_one_entity(wrong):
         world.components(wrong)
     with pytest.raises(EntityNotFoundError):
         world.components(77)
+
+
+# A world that nobody has any more
+
+
+def queried(world, ids):
+    for position in world.query(Position).without(Velocity):
+        position.x += 1
+
+
+def moved(world, ids):
+    world.insert(ids[0], Velocity())
+    world.remove(ids[0], Velocity)
+    world.insert(ids[1], Position(1, 2))
+
+
+def looked_up(world, ids):
+    assert world.get_entity_id(world.get_stable_id(ids[2])) == ids[2]
+
+
+def restored(world, ids):
+    world.despawn(ids[3:])
+    moved(world, ids)
+    world.despawn(ids[:3])
+    world.restore(a_world()[0].snapshot(copy=True))
+    queried(world, ids)
+
+
+@pytest.mark.parametrize("use", [queried, moved, looked_up, restored])
+def test_the_memory_of_a_world_is_free_as_soon_as_it_is_gone(use):
+    world = World()
+    ids = world.spawn_batch(Position(x=np.arange(5), y=0))
+    columns = [weakref.ref(column) for column in world._storage.tables[0].columns.values()]
+    gc.disable()
+    try:
+        use(world, ids)
+        columns += [weakref.ref(c) for table in world._storage.tables for c in table.columns.values()]
+        del world
+        assert [column() for column in columns] == [None] * len(columns)
+    finally:
+        gc.enable()
+
+
+def test_a_query_holds_on_to_what_it_is_about():
+    assert [position.x.tolist() for position in a_world()[0].query(Position).with_(Velocity)] == [[4, 5], [6]]
+    query = a_world()[0].query(Position)
+    assert query.count() == 7
+    assert sum(len(position) for position in query) == 7
