@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NoReturn, Self, TypeVar, cast
@@ -34,6 +35,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", bound="Component")
 
 RESERVED = frozenset({"matrix", "from_array", "migration", "is_persistent"})
+
+_SETTLING = threading.RLock()
 
 
 @dataclass(eq=False)
@@ -279,13 +282,16 @@ class Component:
 
     def _settle(self) -> None:
         """Make the array of a row or of packed bytes; it may be written to, so that the bytes are no longer the value."""
-        try:
-            _, row, column = _get_at(self)
-            array = column[row, ...]
-        except AttributeError:
-            array = np.ndarray((), self._type.layout.memory, bytearray(_get_packed(self)))
-            del self._packed
-        _hold(self, array)
+        with _SETTLING:  # several threads may look at one value
+            if _is_settled(self):
+                return
+            try:
+                _, row, column = _get_at(self)
+                array = column[row, ...]
+            except AttributeError:
+                array = np.ndarray((), self._type.layout.memory, bytearray(_get_packed(self)))
+                del self._packed
+            _hold(self, array)
 
     @classmethod
     def from_array(cls, array: Any) -> Self:
@@ -485,11 +491,19 @@ class Component:
 # What is made of the rest when it is first asked for.
 _MADE = frozenset({"_array", "_at", "_views"})
 _new: Any = object.__new__
-_set_array = vars(Component)["_array"].__set__
+_set_array, _get_array = vars(Component)["_array"].__set__, vars(Component)["_array"].__get__
 _set_views = vars(Component)["_views"].__set__
 _set_packed, _get_packed = vars(Component)["_packed"].__set__, vars(Component)["_packed"].__get__
 _set_matrix = vars(Component)["matrix"].__set__
 _set_at, _get_at = vars(Component)["_at"].__set__, vars(Component)["_at"].__get__
+
+
+def _is_settled(component: Component) -> bool:
+    try:
+        _get_array(component)
+    except AttributeError:
+        return False
+    return True
 
 
 def _hold(component: Component, array: Array) -> None:

@@ -36,8 +36,9 @@ _PACKED_AS = {
 _WHOLE = frozenset(
     {int, bool, np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64}
 )
+_FLOATS = frozenset({np.float16, np.float32, np.float64})
 _QUICK: dict[str, frozenset[type]] = {
-    "f": _WHOLE | {float, np.float16, np.float32, np.float64},
+    "f": _WHOLE | _FLOATS | {float},
     "i": _WHOLE,
     "u": _WHOLE,
     "b": frozenset({bool}),
@@ -70,10 +71,14 @@ class FieldAccess:
         self.takes = quick_types(f)
         self.low: Any = 0
         self.high: Any = 1
-        if self.takes and f.dtype is not None and f.dtype.kind != "b":
-            limits: Any = np.finfo(f.dtype) if f.dtype.kind == "f" else np.iinfo(f.dtype)
-            plain = float if f.dtype.kind == "f" else int
-            self.low, self.high = plain(limits.min), plain(limits.max)
+        if self.takes and f.dtype is not None and f.dtype.kind == "f":
+            # A narrower float would have to hold the limits, to be compared with them.
+            self.takes -= {t for t in _FLOATS if np.dtype(t).itemsize < f.dtype.itemsize}
+            self.high = float(np.finfo(f.dtype).max)
+            self.low = -self.high
+        elif self.takes and f.dtype is not None and f.dtype.kind != "b":
+            limits = np.iinfo(f.dtype)
+            self.low, self.high = int(limits.min), int(limits.max)
 
     def __get__(self, instance: Component | None, owner: type | None = None) -> Any:
         if instance is None:

@@ -515,6 +515,20 @@ def test_a_deep_copy_has_lists_of_its_own():
     assert other.path.tolist() == [1, 2]
 
 
+@pytest.mark.parametrize("where", ["a value", "a row"])
+def test_a_value_that_two_threads_ask_for_its_array_at_once_gets_one(where):
+    value = Point(1, 2)
+    if where == "a row":
+        world = World()
+        value = world.get(world.spawn(value), Point)
+    value._settle()
+    array = np.asarray(value)
+    value.x = 5
+    value._settle()  # as the thread does that comes second
+    assert np.asarray(value) is array
+    assert value == Point(5, 2)
+
+
 def test_a_pickled_view_of_a_world_is_a_value_of_its_own():
     world = World()
     entity = world.spawn(Point(1, 2))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 
-from pecs_np import make_component
+from pecs_np import World, make_component
 from pecs_np.ecs.dtypes import Field
 from pecs_np.ecs.fields import PACKING_ERRORS, packer, quick_types
 
@@ -61,3 +63,16 @@ def test_others_take_a_look(annotation):
         pytest.skip("no field on this machine")
     assert not quick_types(type_.fields[0])
     assert type_.packed((1,)) is None
+
+
+@pytest.mark.parametrize("code", ["f2", "f4", "f8"])
+@pytest.mark.parametrize("given", [np.float16, np.float32, np.float64, float])
+def test_a_float_of_any_width_is_set_without_a_word(code, given):
+    type_ = make_component("fields.Float", {"x": np.dtype(code).type}, register=False)
+    world = World()
+    row = world.get(world.spawn(type_(0.0)), type_)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for value in (3.0, -0.1, 65504.0, float("inf"), float("-inf"), float("nan")):
+            row.x = given(value)
+            np.testing.assert_array_equal(row.x, np.array(given(value)).astype(code))
