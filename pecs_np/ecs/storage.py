@@ -217,7 +217,7 @@ class Storage:
         self.ways.clear()
         for table in self.tables:
             table.ways.clear()
-        if self.awaited is None:  # else it could not be built again
+        if self.awaited is None:  # else it alone knows who is to come under which id
             self.index = None
 
     def _enter(self, table: Table) -> None:

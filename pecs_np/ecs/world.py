@@ -253,7 +253,8 @@ class World:
                 if table.size:
                     self._storage.entities.release(table.entities.array())
                     self._storage.remove_rows(table, np.arange(table.size))
-            self._storage.index = None
+            if self._storage.awaited is None:  # else it alone knows who is to come under which id
+                self._storage.index = None
 
     # Adding and removing components
 

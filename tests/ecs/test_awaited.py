@@ -156,3 +156,16 @@ def test_an_exact_restore_begins_without_them():
     assert len(world) == 3
     assert world._storage.awaited is None
     assert world.validate()
+
+
+def test_who_is_awaited_outlives_all_others():
+    world = World()
+    target, other = world.spawn(AwaitedTag(1)), world.spawn(AwaitedTag(2))
+    stable = world.get_stable_id(target)
+    world.resources.insert(AwaitedLink(target))
+    world.unload(target)
+    world.clear()
+    assert not world.is_alive(other)
+    assert world.spawn_with_stable_id(stable, AwaitedTag(1)) == target
+    assert world.get(world.resources.get(AwaitedLink).to, AwaitedTag).number == 1
+    assert world.validate()
