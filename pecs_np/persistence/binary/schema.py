@@ -85,15 +85,16 @@ class Schema:
         """Return the types to build columns of: see `resolve_types`."""
         found = self.cache.get("resolved")
         if found is None or found[0] != registry_version():
-            found = self.cache["resolved"] = registry_version(), resolve_types(self.types, where)
-            self.cache["current"] = all(map(is_defined_so, found[1]))
+            version, types = registry_version(), resolve_types(self.types, where)
+            # All at once: another thread may be reading a save of the same schema.
+            found = self.cache["resolved"] = version, types, all(map(is_defined_so, types))
         own: tuple[ComponentType, ...] = found[1]
         return own
 
     @property
     def is_current(self) -> bool:
         """Whether none of the types last resolved is an older version of one that this process defines."""
-        return bool(self.cache["current"])
+        return bool(self.cache["resolved"][2])
 
 
 def types_json(types: Sequence[ComponentType]) -> bytes:

@@ -8,6 +8,7 @@ checked as ever; where one is wrong the long way is taken, which knows how to sa
 from __future__ import annotations
 
 import struct
+import threading
 from typing import Any, NamedTuple
 
 from pecs_np.persistence.binary.framing import (
@@ -56,6 +57,7 @@ class _Shape(NamedTuple):
 
 
 _known: dict[tuple[int, bytes], _Shape] = {}
+_noting = threading.Lock()
 
 
 def recall(source: Source, start: bytes, limits: Limits) -> tuple[Schema, bytes, list[Part]] | None:
@@ -111,9 +113,7 @@ def note(source: Source, header: Header, head: Head, schema: Schema, limits: Lim
         end = offset + size
     unchanging = struct.Struct("".join(same))
     start = bytes(header.data[: head.size])
-    while len(_known) >= _MOST:
-        del _known[next(iter(_known))]
-    _known[source.size, start[:_KEY]] = _Shape(
+    shape = _Shape(
         unchanging,
         unchanging.unpack_from(start),
         struct.Struct("".join(others)),
@@ -125,3 +125,7 @@ def note(source: Source, header: Header, head: Head, schema: Schema, limits: Lim
         tuple(steps),
         end,
     )
+    with _noting:
+        while len(_known) >= _MOST:
+            del _known[next(iter(_known))]
+        _known[source.size, start[:_KEY]] = shape

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+
 import numpy as np
 import pytest
 
@@ -145,3 +148,30 @@ def test_files_and_bytes_share_what_is_known(tmp_path):
         assert_worlds_equal(World.load(path), world)
     assert_worlds_equal(World.from_bytes(world.to_bytes()), world)
     assert len(shapes._known) == 1
+
+
+def test_threads_read_more_shapes_than_are_kept():
+    saves = [world_of(n).to_bytes() for n in range(5, 5 + shapes._MOST + 16)]
+    failed = []
+
+    def read(seed):
+        rng = np.random.default_rng(seed)
+        try:
+            for i in rng.integers(len(saves), size=300).tolist():
+                assert World.from_bytes(saves[i]).to_bytes() == saves[i]
+        except BaseException as error:  # noqa: BLE001 - raised again below
+            failed.append(error)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    threads = [threading.Thread(target=read, args=(seed,)) for seed in range(4)]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    if failed:
+        raise failed[0]
+    assert len(shapes._known) == shapes._MOST
