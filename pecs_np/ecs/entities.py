@@ -174,15 +174,14 @@ class Entities:
         self.row_of, self.table_of, self.generation_of = _EMPTY_VIEWS
         self._free_count = 0
         if capacity:
-            self.generations = np.zeros(capacity + 1, np.uint32)
-            self.tables = np.zeros(capacity + 1, np.int32)
-            self.rows = np.zeros(capacity + 1, np.int64)
-            self._look()
+            size = capacity + 1
+            self._open(np.zeros(size, np.int64), np.zeros(size, np.int32), np.zeros(size, np.uint32))
 
-    def _look(self) -> None:
-        """See the arrays anew, that which tells the length last: other threads may be looking."""
-        self.row_of, self.table_of = self.rows.data, self.tables.data
-        self.generation_of = self.generations.data
+    def _open(self, rows: Array, tables: Array, generations: Array) -> None:
+        """Go on with these arrays; that which tells the length comes last: other threads may be looking."""
+        self.rows, self.tables = rows, tables
+        self.row_of, self.table_of, self.generation_of = rows.data, tables.data, generations.data
+        self.generations = generations
 
     @classmethod
     def holding(cls, columns: list[IdColumn]) -> Entities:
@@ -351,12 +350,12 @@ class Entities:
             if self.end <= length:
                 return
             capacity = min(self.end + (self.end // 2 if length > 1 else 0), _MOST_SLOTS)
-            for name in ("rows", "tables", "generations"):  # that which tells the length last
-                old = getattr(self, name)
-                new = np.zeros(capacity, old.dtype)
-                new[:length] = old
-                setattr(self, name, new)
-            self._look()
+            books = []
+            for old in (self.rows, self.tables, self.generations):
+                book = np.zeros(capacity, old.dtype)
+                book[:length] = old
+                books.append(book)
+            self._open(*books)
 
 
 class StableIdSource:

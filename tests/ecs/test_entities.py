@@ -258,3 +258,23 @@ def test_a_source_makes_new_ids_even_when_the_last_of_its_high_half_is_taken():
     new = source.take(3)
     assert not {new, new + 1, new + 2} & {as_int(i) for i in taken.array()}
     assert 0 < new < 2**128
+
+
+def test_books_that_grow_are_long_enough_at_every_moment():
+    """Another thread may look between any two assignments: the length that it sees is that of all of them."""
+    seen = []
+
+    class Watched(Entities):
+        def __setattr__(self, name, value):
+            super().__setattr__(name, value)
+            if seen:
+                books = self.rows, self.tables, self.row_of, self.table_of, self.generation_of
+                seen.append(min(map(len, books)) - len(self.generations))
+
+    books = Watched()
+    seen.append(0)
+    for count in (1, 20, 300):
+        ids = books.allocate(count)
+        assert books.alive(ids.array()).all()
+    assert len(seen) > 15
+    assert min(seen) == 0
