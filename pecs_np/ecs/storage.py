@@ -107,9 +107,7 @@ class Storage:
         self.frozen = _NONE_FROZEN
         self.snapshot = None
         if self.iterated:
-            for query in self.iterated:
-                query.forget()
-            self.iterated.clear()
+            self._forget_chunks()
         revision.under_way -= 1
         self._lock.release()
 
@@ -172,6 +170,7 @@ class Storage:
             table.types = tuple([type_ if t.name == type_.name else t for t in table.types])
             table.asked.clear()
         self.frozen, self.snapshot = _NONE_FROZEN, None
+        self._forget_chunks()
 
     def table(self, types: tuple[ComponentType, ...]) -> Table:
         """Return the table of exactly *types*, made now if there is none."""
@@ -209,9 +208,7 @@ class Storage:
 
     def let_go(self) -> None:
         """Forget the caches that refer to what has them, in a circle: all columns would wait for the collector."""
-        for query in self.iterated:
-            query.forget()
-        self.iterated.clear()
+        self._forget_chunks()
         self.queries.clear()
         self.matches.clear()
         self.ways.clear()
@@ -219,6 +216,11 @@ class Storage:
             table.ways.clear()
         if self.awaited is None:  # else it alone knows who is to come under which id
             self.index = None
+
+    def _forget_chunks(self) -> None:
+        for query in self.iterated:
+            query.forget()
+        self.iterated.clear()
 
     def _enter(self, table: Table) -> None:
         self.tables.append(table)

@@ -465,8 +465,12 @@ def test_an_enum_may_gain_members_while_the_world_lives():
     world = World()
     first = world.spawn(old(0))
     world.resources.insert(old(0))
+    (before,) = world.query("world.Mood")
     new = run_cell(CALM=0, WILD=1)
     try:
+        world.get(first, new)
+        (now,) = world.query("world.Mood")
+        assert (type(before), type(now)) == (old, new)
         world.spawn(new(1))
         world.get(first, new).mood = 1
         world.resources.get(new).mood = 1
