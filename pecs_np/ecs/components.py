@@ -283,14 +283,14 @@ class Component:
     def _settle(self) -> None:
         """Make the array of a row or of packed bytes; it may be written to, so that the bytes are no longer the value."""
         with _SETTLING:  # several threads may look at one value
-            if _is_settled(self):
-                return
             try:
-                _, row, column = _get_at(self)
-                array = column[row, ...]
-            except AttributeError:
                 array = np.ndarray((), self._type.layout.memory, bytearray(_get_packed(self)))
                 del self._packed
+            except AttributeError:
+                if (at := _get_at(self)) is None:
+                    return  # another thread has made it
+                _, row, column = at
+                array = column[row, ...]
             _hold(self, array)
 
     @classmethod
@@ -491,19 +491,11 @@ class Component:
 # What is made of the rest when it is first asked for.
 _MADE = frozenset({"_array", "_at", "_views"})
 _new: Any = object.__new__
-_set_array, _get_array = vars(Component)["_array"].__set__, vars(Component)["_array"].__get__
+_set_array = vars(Component)["_array"].__set__
 _set_views = vars(Component)["_views"].__set__
 _set_packed, _get_packed = vars(Component)["_packed"].__set__, vars(Component)["_packed"].__get__
 _set_matrix = vars(Component)["matrix"].__set__
 _set_at, _get_at = vars(Component)["_at"].__set__, vars(Component)["_at"].__get__
-
-
-def _is_settled(component: Component) -> bool:
-    try:
-        _get_array(component)
-    except AttributeError:
-        return False
-    return True
 
 
 def _hold(component: Component, array: Array) -> None:
