@@ -109,9 +109,11 @@ def from_decimals(texts: Sequence[str] | Sequence[bytes]) -> tuple[Array, int | 
         return np.empty(0, STABLE_ID), None
     widths = set(map(len, texts))
     width = max(widths)
+    if min(widths) < 1 or width > MOST_DIGITS:
+        return np.empty(0, STABLE_ID), _first_odd(texts)
     some: Any = texts
     joined = some[0][:0].join(some if len(widths) == 1 else [text.zfill(width) for text in some])
-    if not joined.isascii() or min(widths) < 1 or width > MOST_DIGITS:
+    if not joined.isascii():
         return np.empty(0, STABLE_ID), _first_odd(texts)
     data = joined.encode() if isinstance(joined, str) else joined
     digits = np.frombuffer(data, BYTE).reshape(len(texts), width) - _ZERO

@@ -1,16 +1,16 @@
 """Entities written by the library itself, read from their text without an object for each.
 
-The text of an entity of known types is constant but for its values: the template that writes it is a
-pattern that reads it. Where the text of some entities is that pattern over and over, and nothing else, the
-values are taken out and parsed a field at a time, in a third of the time. Anything else, errors
-included, is left to the parser.
+The text of an entity of known types is constant but for its values: the template that writes it tells how
+to read it. Where the text of some entities is that template over and over, and nothing else, the values are
+taken out, by the commas between them or else by a pattern, and parsed a table or a field at a time. Anything
+else, errors included, is left to the parser.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple
@@ -24,8 +24,10 @@ from pecs_np.ecs.dtypes import Field
 from pecs_np.errors import InvalidFormatError
 from pecs_np.persistence.json.decimals import from_decimals
 from pecs_np.persistence.json.document_types import DocumentTypes
+from pecs_np.persistence.json.grid import Cut, Grid, doubles
 from pecs_np.persistence.json.members import read_structs
-from pecs_np.persistence.json.templates import COMPACT, PRETTY, Path, Style
+from pecs_np.persistence.json.runs import Path
+from pecs_np.persistence.json.templates import COMPACT, PRETTY, Style
 from pecs_np.persistence.json.values import element_of, read_values
 from pecs_np.persistence.json.writer import entity_template
 
@@ -41,6 +43,8 @@ _DECIMAL = b"([0-9]{1,39}+)"
 _MOST_SLOTS = 200
 # Nor are fewer entities of one archetype after another.
 _LEAST_RUN = 16
+# In a shorter text, of so many bytes, a pattern finds values sooner.
+_LEAST_GRID = 1 << 14
 _FIRST = re.compile(rb'\s*\{\s*"stable_id"\s*:\s*"[0-9]+"\s*,\s*"components"\s*:')
 _FIRST_END = re.compile(rb'\}[ \t\r\n]*,[ \t\r\n]*\{[ \t\r\n]*"stable_id"')
 
@@ -107,7 +111,7 @@ def _pattern_of(text: bytes, start: int, types: DocumentTypes) -> _Pattern | Non
     return None if found is None else _pattern(found, PRETTY if b"\n" in first else COMPACT)
 
 
-def _read(pattern: _Pattern, taken: _Taken, allow: Callable[[int], None]) -> Scanned | None:
+def _read(pattern: _Pattern, taken: _Tokens | _Cells, allow: Callable[[int], None]) -> Scanned | None:
     ids, odd = from_decimals(taken.ids)
     if odd is not None or not (ids["lo"] | ids["hi"]).all():
         return None
@@ -116,8 +120,8 @@ def _read(pattern: _Pattern, taken: _Taken, allow: Callable[[int], None]) -> Sca
         for type_ in pattern.types:
             allow(len(ids) * type_.layout.memory.itemsize)
             columns[type_.name] = np.empty(len(ids), type_.layout.portable)
-        for path, field, tokens in taken.slots:
-            _fill(columns[path[0]], path[1:], field, orjson.loads(b"[%b]" % tokens))
+        for path, field, values in taken.values():
+            _fill(columns[path[0]], path[1:], field, values)
     except (orjson.JSONDecodeError, InvalidFormatError):
         return None
     return Scanned(pattern.types, ids, list(columns.values()))
@@ -135,11 +139,72 @@ def _types_of(first: bytes, types: DocumentTypes) -> tuple[ComponentType, ...] |
         return None
 
 
-class _Taken(NamedTuple):
+class _Tokens(NamedTuple):
     """The ids of some entities, and path, field and tokens, separated by commas, of each slot."""
 
     ids: list[bytes]
     slots: list[tuple[Path, Field, bytes]]
+
+    def values(self) -> Iterator[tuple[Path, Field, list[Any] | Array]]:
+        """Yield the path and field of each slot, and its values."""
+        for path, field, tokens in self.slots:
+            yield path, field, orjson.loads(b"[%b]" % tokens)
+
+
+class _Cells(NamedTuple):
+    """The ids of some entities, all their values, and path, field and places in a row of each slot."""
+
+    cut: Cut
+    slots: list[tuple[Path, Field, list[int]]]
+
+    @property
+    def ids(self) -> list[bytes]:
+        return self.cut.first
+
+    def values(self) -> Iterator[tuple[Path, Field, list[Any] | Array]]:
+        """Yield the path and field of each slot, and its values, which are an array where all slots hold floats."""
+        numbers = doubles(self.cut) if all(map(_is_float, self.slots)) else None
+        if numbers is None:
+            cells = self.cut.parsed()
+            width = len(cells) // len(self.ids)
+            for path, field, places in self.slots:
+                yield path, field, _interleaved([cells[place - 1 :: width] for place in places])
+            return
+        dtypes = {field.dtype for _, field, _ in self.slots}
+        if len(dtypes) == 1:
+            numbers = _rounded(numbers, *dtypes)
+        for path, field, places in self.slots:
+            first, last = places[0] - 1, places[-1]
+            together = last - first == len(places)
+            part = numbers[:, first:last] if together else numbers[:, np.array(places) - 1]
+            yield path, field, _rounded(part, field.dtype)
+
+
+def _is_float(slot: tuple[Path, Field, list[int]]) -> bool:
+    _, field, _ = slot
+    return not field.variable and field.dtype is not None and field.dtype.kind == "f"
+
+
+def _rounded(numbers: Array, dtype: Any) -> Array:
+    """Return floats as those of *dtype*.
+
+    Raises
+    ------
+    InvalidFormatError
+        If one is too large.
+    """
+    if numbers.dtype == dtype:
+        return numbers
+    with np.errstate(over="ignore", under="ignore"):
+        rounded = numbers.astype(dtype)
+    if not np.isfinite(rounded).all():
+        raise InvalidFormatError(f"expected numbers that fit {dtype.str}")
+    return rounded
+
+
+def _interleaved(columns: list[list[Any]]) -> list[Any]:
+    """Return the values of columns row by row."""
+    return columns[0] if len(columns) == 1 else list(chain.from_iterable(zip(*columns, strict=True)))
 
 
 class _Pattern:
@@ -175,6 +240,10 @@ class _Pattern:
             if not self._patterns or pattern != self._patterns[0].pattern:
                 self._patterns.append(re.compile(pattern, re.DOTALL))
 
+        commas = any(
+            f.variable == "list" or (f.dtype is not None and f.dtype.kind == "c") for _, f, _ in self._slots
+        )
+        self._grid = None if commas else Grid(template.constants, between)
         self._run = re.compile(b"(?:" + self._patterns[-1].pattern + b")++", re.DOTALL)
 
     def run(self, text: bytes, start: int) -> bytes:
@@ -184,8 +253,11 @@ class _Pattern:
             return b""
         return found[0] if found.end() == len(text) else found[0][: -self.gap]
 
-    def take(self, text: bytes) -> _Taken | None:
+    def take(self, text: bytes) -> _Tokens | _Cells | None:
         """Return what varies between entities, or None where something else stands between them."""
+        cut = self._grid.cut(text) if self._grid and len(text) >= _LEAST_GRID else None
+        if cut is not None:
+            return _Cells(cut, self._slots)
         for pattern in self._patterns:
             rows = pattern.findall(text)
             if not rows:
@@ -198,18 +270,14 @@ class _Pattern:
                 return taken
         return None
 
-    def _taken(self, rows: list[Any]) -> _Taken:
+    def _taken(self, rows: list[Any]) -> _Tokens:
         width = self._width
         cells = rows if width == 1 else list(chain.from_iterable(rows))
         slots = []
         for path, field, places in self._slots:
-            if len(places) == 1:
-                tokens = cells[places[0] :: width]
-            else:
-                columns = [cells[place::width] for place in places]
-                tokens = list(chain.from_iterable(zip(*columns, strict=True)))
+            tokens = _interleaved([cells[place::width] for place in places])
             slots.append((path, field, b",".join(tokens)))
-        return _Taken(cells[::width], slots)
+        return _Tokens(cells[::width], slots)
 
 
 @functools.lru_cache(maxsize=64)
@@ -243,12 +311,14 @@ def _token(field: Field, floats: bytes) -> bytes:
     return _NUMBER if kind in "biu" else _TEXT if kind in "SU" else floats if kind == "f" else _EITHER
 
 
-def _fill(column: Array, path: Path, field: Field, values: list[Any]) -> None:
-    """Put the parsed values of a slot into a column."""
+def _fill(column: Array, path: Path, field: Field, values: list[Any] | Array) -> None:
+    """Put the values of a slot into a column."""
     target = column
     for name in path:
         target = target[name]
-    if field.variable:
+    if isinstance(values, np.ndarray):
+        target[...] = values.reshape(target.shape)
+    elif field.variable:
         target[...] = read_values(values, field, read_structs, _nowhere)
     else:
         element = Field(field.name, field.dtype, field.ref, enum=field.enum)

@@ -11,7 +11,6 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from dataclasses import field as member
 from itertools import pairwise
 
 import orjson
@@ -20,14 +19,13 @@ from pecs_np.ecs.arrays import Array
 from pecs_np.ecs.dtypes import Field
 from pecs_np.ecs.references import concatenated
 from pecs_np.persistence.json.decimals import to_decimals
+from pecs_np.persistence.json.runs import Path, Slot, runs_of
 from pecs_np.persistence.json.tokens import base64_of, reference_tokens, text_of, tokens_of
 
-__all__ = ["COMPACT", "PRETTY", "Path", "Style", "Template", "quoted"]
+__all__ = ["COMPACT", "PRETTY", "Style", "Template", "quoted"]
 
 # Turns references, of any shape of u64, into stable ids.
 Mapped = Callable[[Array], Array]
-# Finds the values of a slot: the columns' keys, one inside the other.
-Path = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -55,6 +53,8 @@ class Style:
         return quoted(name) + self.colon
 
 
+# Fewer numbers side by side are as quickly written one by one.
+_LEAST_NUMBERS = 4000
 COMPACT = Style(b",", b":", b"")
 PRETTY = Style(b", ", b": ", b"  ")
 
@@ -63,15 +63,6 @@ PRETTY = Style(b", ", b": ", b"  ")
 def quoted(name: str) -> bytes:
     """Return a name as a JSON string."""
     return orjson.dumps(name)
-
-
-@dataclass
-class _Slot:
-    """The places in a row where the elements of a leaf stand, in C order; without a field they are bare ids."""
-
-    path: Path
-    field: Field | None
-    places: list[int] = member(default_factory=list)
 
 
 class Template:
@@ -90,7 +81,7 @@ class Template:
     def __init__(self, style: Style) -> None:
         self.style = style
         self.constants = [b""]
-        self._slots: dict[Path, _Slot] = {}
+        self._slots: dict[Path, Slot] = {}
 
     def __len__(self) -> int:
         """Return how many slots a row has."""
@@ -107,7 +98,7 @@ class Template:
 
     def slot(self, path: Path, field: Field | None = None) -> None:
         """Append a place for a value; without *field* it is a stable id, which gets no quotes."""
-        self._slots.setdefault(path, _Slot(path, field)).places.append(len(self))
+        self._slots.setdefault(path, Slot(path, field)).places.append(len(self))
         self.constants.append(b"")
 
     def members(self, fields: tuple[Field, ...], path: Path, level: int | None) -> None:
@@ -162,22 +153,55 @@ class Template:
         ComponentValueError
             If a value could not be read again.
         """
-        first, *others = self.constants
-        width = 2 * len(self)
+        first = self.constants[0]
         if not count:
             return before
-        if not width:
+        if not len(self):
             return before + between.join([first] * count)
+        runs = self._runs(count, values)
+        pieces, others = self._pieces(runs)
+        width = 2 * len(others)
         row = [between + first] * width
         row[2::2] = others[:-1]
         row[0] = others[-1] + between + first
         text = row * count
         text[0] = before + first
+        for start, (_, texts) in runs.items():
+            text[1 + 2 * pieces[start] :: width] = texts
         for slot in self._slots.values():
-            tokens = _slot_tokens(values(slot.path), slot.field, mapped, self.style)
-            _fill(text, tokens, slot.places, width)
+            if slot.places[0] in pieces and slot.places[0] not in runs:
+                tokens = _slot_tokens(values(slot.path), slot.field, mapped, self.style)
+                _fill(text, tokens, [pieces[place] for place in slot.places], width)
         text.append(others[-1])
         return b"".join(text)
+
+    def _runs(self, count: int, values: Callable[[Path], Array]) -> dict[int, tuple[int, list[bytes]]]:
+        """Return the stop and the text in each row of what can be written as one, by the first place."""
+        found: dict[int, tuple[int, list[bytes]]] = {}
+        if count * len(self) < _LEAST_NUMBERS:
+            return found
+        for run in runs_of(list(self._slots.values()), self.constants):
+            if count * (run.stop - run.start) >= _LEAST_NUMBERS:
+                texts = run.texts(count, values, self.constants)
+                if texts is not None:
+                    found[run.start] = run.stop, texts
+        return found
+
+    def _pieces(self, runs: dict[int, tuple[int, list[bytes]]]) -> tuple[dict[int, int], list[bytes]]:
+        """Return the numbers of a row's pieces by their first places, and the constant text after each.
+
+        A piece is a value or a run.
+        """
+        if not runs:
+            return {place: place for place in range(len(self))}, self.constants[1:]
+        pieces: dict[int, int] = {}
+        others: list[bytes] = []
+        place = 0
+        while place < len(self):
+            pieces[place] = len(others)
+            place = runs[place][0] if place in runs else place + 1
+            others.append(self.constants[place])
+        return pieces, others
 
 
 def _fill(text: list[bytes], tokens: list[bytes], places: list[int], width: int) -> None:

@@ -21,7 +21,15 @@ from pecs_np.errors import ComponentValueError
 from pecs_np.messages import shown
 from pecs_np.persistence.json.decimals import to_decimals
 
-__all__ = ["NAMED_FLOATS", "QUIET_NAN", "base64_of", "reference_tokens", "text_of", "tokens_of"]
+__all__ = [
+    "NAMED_FLOATS",
+    "QUIET_NAN",
+    "all_numbers",
+    "base64_of",
+    "reference_tokens",
+    "text_of",
+    "tokens_of",
+]
 
 NAMED_FLOATS = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf}
 # The bits of what "NaN" alone stands for.
@@ -81,6 +89,19 @@ def reference_tokens(ids: Array) -> list[bytes]:
     return [b"null" if text == b"0" else b'"%b"' % text for text in to_decimals(flat)]
 
 
+def all_numbers(values: Array) -> bool:
+    """Tell whether orjson writes all *values*, bool, integers or floats of 4 or 8 bytes, as JSON that gives them back."""
+    if values.dtype.kind != "f":
+        return True
+    rounded = values.itemsize == 4 and _twice_rounded(values).any()
+    return not rounded and bool(np.isfinite(values).all())
+
+
+def _twice_rounded(values: Array) -> Array:
+    found: Array = (values.view(np.uint32) & _MAGNITUDE) == _TWICE_ROUNDED
+    return found
+
+
 def _numbers(flat: Array) -> list[bytes]:
     return orjson.dumps(flat, option=_NUMPY)[1:-1].split(b",")
 
@@ -88,7 +109,7 @@ def _numbers(flat: Array) -> list[bytes]:
 def _floats(flat: Array) -> list[bytes]:
     tokens = _halves(flat) if flat.itemsize == 2 else _numbers(flat)
     if flat.itemsize == 4:
-        for i in np.flatnonzero((flat.view(np.uint32) & _MAGNITUDE) == _TWICE_ROUNDED).tolist():
+        for i in np.flatnonzero(_twice_rounded(flat)).tolist():
             tokens[i] = b"-" * bool(flat[i] < 0) + _NINE_DIGITS
     for i in np.flatnonzero(~np.isfinite(flat)).tolist():
         tokens[i] = _special(flat[i])

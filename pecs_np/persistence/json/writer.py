@@ -39,7 +39,8 @@ from pecs_np.persistence.binary.columns import (
     variable_part,
 )
 from pecs_np.persistence.binary.header import type_id
-from pecs_np.persistence.json.templates import COMPACT, Path, Style, Template, quoted
+from pecs_np.persistence.json.runs import Path
+from pecs_np.persistence.json.templates import COMPACT, Style, Template, quoted
 from pecs_np.persistence.world_document import world_json
 
 __all__ = ["VERSION", "encode", "entity_template", "id_of"]

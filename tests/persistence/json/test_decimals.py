@@ -58,6 +58,10 @@ def test_the_first_text_that_is_no_id_is_named(text):
     assert from_decimals([str(2**128 - 1), text])[1] == 1
 
 
+def test_a_long_text_does_not_make_the_others_long():
+    assert from_decimals(["1"] * 10**6 + ["1" * 10**6])[1] == 10**6
+
+
 def test_hexadecimal_ids():
     found, odd = from_hex(["00000000000000010000000000000005", "F" * 32])
     assert odd is None

@@ -12,6 +12,8 @@ from pecs_np.persistence.json.plugin import JsonPlugin
 from pecs_np.persistence.json.writer import id_of
 from pecs_np.testing import assert_worlds_equal
 
+pytestmark = pytest.mark.usefixtures("any_length")
+
 GUIDE = """{
   "version": 1,
   "entity_count": 2,

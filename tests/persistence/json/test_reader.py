@@ -23,6 +23,8 @@ from pecs_np import (
 from pecs_np.persistence.json.plugin import JsonPlugin
 from pecs_np.persistence.json.writer import id_of
 
+pytestmark = pytest.mark.usefixtures("any_length")
+
 DATA = Path(__file__).parents[2] / "data"
 PLUGIN = JsonPlugin()
 

@@ -8,6 +8,8 @@ from pecs_np.ecs.dtypes import Field
 from pecs_np.ecs.references import EntityMap
 from pecs_np.persistence.json.templates import COMPACT, PRETTY, Template, quoted
 
+pytestmark = pytest.mark.usefixtures("any_length")
+
 I4 = np.dtype("<i4")
 
 

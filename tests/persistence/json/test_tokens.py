@@ -9,7 +9,7 @@ import pytest
 from pecs_np import ComponentValueError
 from pecs_np.ecs.dtypes import Field
 from pecs_np.ecs.ids import STABLE_ID
-from pecs_np.persistence.json.tokens import base64_of, reference_tokens, text_of, tokens_of
+from pecs_np.persistence.json.tokens import all_numbers, base64_of, reference_tokens, text_of, tokens_of
 from pecs_np.persistence.json.values import element_of
 
 
@@ -141,3 +141,20 @@ def test_references():
     assert reference_tokens(ids) == [b"null", b'"5"', b'"18446744073709551616"']
     assert reference_tokens(ids[:0]) == []
     assert tokens(np.empty(0)) == []
+
+
+@pytest.mark.parametrize("code", ["?", "i1", "<u8", "<f4", "<f8"])
+def test_all_numbers_but_some_floats_are_written_as_they_are(code):
+    values = np.ones((3, 2), code)
+    assert all_numbers(values)
+    if values.dtype.kind == "f":
+        for odd in (np.nan, np.inf, -np.inf):
+            values[1, 1] = odd
+            assert not all_numbers(values)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_float_that_is_rounded_twice_is_not_written_as_it_is(sign):
+    odd = np.full(3, sign * np.uint32(0x15AE43FD).view("f4"))
+    assert not all_numbers(odd)
+    assert all_numbers(odd.astype("<f8"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import pickle
 import signal
@@ -462,10 +461,10 @@ def test_a_program_killed_anywhere_in_a_batch_leaves_all_of_it_or_nothing(
     where = redis_server.address, {"prefix": prefix}
     left = programs.answer(programs.start(programs.KILLED, "RedisEntityPlugin", *where, 3000, at_once))
     assert len(left) > 20
-    # Killed before the command that counts was sent, and after it: at most once it is not known.
+    # Before the command that counts was sent, nothing is saved, and after its answer was read, all is. Between
+    # the two the server may not have read it yet, and throws it away with a connection that breaks off.
     assert not any(left[:10])
-    assert all(left[-5:])
-    assert sum(a != b for a, b in itertools.pairwise(left)) == 1
+    assert all(left[-1 if at_once is None else -5 :])
     assert client.llen(f"{prefix}:pending") == 0
     # What those killed left is forgotten by and by.
     rest = client.keys(f"{prefix}:batch:*")
