@@ -490,19 +490,19 @@ class Component:
 
 # What is made of the rest when it is first asked for.
 _MADE = frozenset({"_array", "_at", "_views"})
-_new: Any = object.__new__
+new_component: Any = object.__new__
 _set_array = vars(Component)["_array"].__set__
 _set_views = vars(Component)["_views"].__set__
 _set_packed, _get_packed = vars(Component)["_packed"].__set__, vars(Component)["_packed"].__get__
 _set_matrix = vars(Component)["matrix"].__set__
-_set_at, _get_at = vars(Component)["_at"].__set__, vars(Component)["_at"].__get__
+set_at, _get_at = vars(Component)["_at"].__set__, vars(Component)["_at"].__get__
 
 
 def _hold(component: Component, array: Array) -> None:
     """Make *component* that of *array*."""
     _set_array(component, array)
     _set_views(component, {})
-    _set_at(component, None)
+    set_at(component, None)
 
 
 def row_of(cls: type[C], column: Array, views: dict[str, Array], row: int) -> C:
@@ -510,14 +510,14 @@ def row_of(cls: type[C], column: Array, views: dict[str, Array], row: int) -> C:
 
     All rows of a column share *views*, at first empty, of its fields.
     """
-    view: C = _new(cls)
-    _set_at(view, (views, row, column))
+    view: C = new_component(cls)
+    set_at(view, (views, row, column))
     return view
 
 
 def value_of(cls: type[C], packed: bytes) -> C:
     """Return the single value that is a row of these bytes."""
-    value: C = _new(cls)
+    value: C = new_component(cls)
     _set_packed(value, packed)
     return value
 

@@ -191,6 +191,21 @@ class IdColumn:
                 words[2 * row + 1] = words[2 * last + 1]
         self.size = self._filled = last
 
+    def hand_one(self, row: int, other: IdColumn) -> None:
+        """Move the id of one row to the end of *other*; the last one moves to where it was."""
+        if self.runs is not None or self._words_of is not self._array:
+            other.append_run(self.one(row), 1)
+            self.replace_by_last(row)
+            return
+        words, last = self._words, self.size - 1
+        if self.dtype.itemsize == 8:
+            other.append_run(words[row], 1)
+            words[row] = words[last]
+        else:
+            other.append_run(words[2 * row + 1] << 64 | words[2 * row], 1)
+            words[2 * row], words[2 * row + 1] = words[2 * last], words[2 * last + 1]
+        self.size = self._filled = last
+
     def _by_words(self) -> memoryview:
         """Return the array as u64, one or two an id: the quickest way to a single one."""
         array = self._array

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pecs_np.ecs.components import Component, row_of
-from pecs_np.ecs.entities import EntityId
+from pecs_np.ecs.components import Component, new_component, row_of, set_at
 from pecs_np.ecs.storage import Storage
 from pecs_np.ecs.tables import Table
 
@@ -40,14 +39,16 @@ class Way:
         self.target = target
         self.given = list(given)
         self.kept = [
-            name for name in (source.rows if source else ()) if name in target.columns and name not in given
+            name
+            for name in (source.rows if source is not None else ())
+            if name in target.columns and name not in given
         ]
 
 
 def get_one(storage: Storage, entity: int, type_: Any) -> Any:
     """Return a component of an entity as a live view, or None where it has none.
 
-    The verb that is called most: what `Storage.find` does for the others stands here without the call.
+    The verb that is called most: what `Storage.find` and `row_of` do stands here without the calls.
     """
     if storage.unplaced:
         storage.place()
@@ -57,7 +58,9 @@ def get_one(storage: Storage, entity: int, type_: Any) -> Any:
         number = books.table_of[slot]
         if number >= 0 and books.generation_of[slot] == entity >> 32 and 0 < slot < books.end:
             cls, column, views = storage.tables[number].asked[type_]
-            return row_of(cls, column, views, books.row_of[slot])
+            view = new_component(cls)
+            set_at(view, (views, books.row_of[slot], column))
+            return view
     except (IndexError, KeyError, TypeError):
         pass  # not asked for before, or wrong
     table, row = storage.find(entity)
@@ -172,20 +175,22 @@ def _move(storage: Storage, table: Table, row: int, entity: int, way: Way, packe
         target.reserve(_ROOM)
     storage.begin()
     try:
-        source, rows = table._rows or table.rows, target._rows or target.rows
+        source = table._cells or table.cells
+        cells, rows = target._cells or target.cells, target._rows or target.rows
         for name in way.kept:
-            rows[name][new] = source[name][row]
+            cells[name][new] = source[name][row]
         for name, value in zip(way.given, packed):  # noqa: B905 - as long, and checking it takes time
             rows[name][new] = value
-        stable_id = table.stable_ids.one(row)
-        target.entities.append_run(entity if type(entity) is EntityId else int(entity), 1)
-        target.stable_ids.append_run(stable_id, 1)
-        target.size = target.placed = new + 1
         books, slot = storage.entities, entity & 0xFFFFFFFF
         last = table.size - 1
         if row != last:
+            for column in source.values():
+                column[row] = column[last]
             books.row_of[table.entities.one(last) & 0xFFFFFFFF] = row
-        table.remove_one(row)
+        table.entities.hand_one(row, target.entities)
+        table.stable_ids.hand_one(row, target.stable_ids)
+        table.size = table.placed = last
+        target.size = target.placed = new + 1
         books.table_of[slot] = target.number
         books.row_of[slot] = new
     finally:
@@ -200,7 +205,7 @@ def _way_with(storage: Storage, table: Table | None, components: tuple[Any, ...]
         return False
     for type_ in given:
         storage.check_known(type_)
-    types = table.with_types(given) if table else tuple(given)
+    types = table.with_types(given) if table is not None else tuple(given)
     if any(t.layout.variable for t in types):
         return False
     return Way(table, storage.table(types), names)

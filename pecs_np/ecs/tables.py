@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pecs_np.ecs.arrays import Array, as_rows, copy_rows, put_rows, resized
+from pecs_np.ecs.arrays import Array, as_cells, as_rows, copy_rows, put_rows, resized
 from pecs_np.ecs.components import Component, ComponentType
 from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn
 from pecs_np.errors import WorldError
@@ -50,6 +50,7 @@ class Table:
     """
 
     __slots__ = (
+        "_cells",
         "_rows",
         "asked",
         "capacity",
@@ -84,11 +85,12 @@ class Table:
         self.ways: dict[Any, Any] = {}
         self.asked: dict[Any, Asked] = {}
         self._rows: dict[str, Array] | None = None
+        self._cells: dict[str, Any] | None = None
 
     def _note_columns(self) -> None:
         """Note that the columns are new arrays."""
         self.capacity = min([len(column) for column in self.columns.values()], default=1 << 32)
-        self._rows = None
+        self._rows = self._cells = None
         self.asked.clear()
 
     @property
@@ -97,6 +99,13 @@ class Table:
         if self._rows is None:
             self._rows = {name: as_rows(column) for name, column in self.columns.items()}
         return self._rows
+
+    @property
+    def cells(self) -> dict[str, Any]:
+        """By type name, what copies one row to another of the same type, of a table that holds no objects."""
+        if self._cells is None:
+            self._cells = {name: as_cells(column) for name, column in self.columns.items()}
+        return self._cells
 
     @classmethod
     def empty(cls, number: int, types: tuple[ComponentType, ...]) -> Table:
@@ -151,7 +160,8 @@ class Table:
                 f"expected memory for {stop} rows of {', '.join(self.names)}, found too little"
             ) from None
         for name, column in grown.items():
-            copy_rows(column[:start], self.columns[name][:start])
+            if start:
+                copy_rows(column[:start], self.columns[name][:start])
             # Each at once: what it replaces is not in memory beside the next one.
             self.columns[name] = column
         self._note_columns()
@@ -210,7 +220,7 @@ class Table:
         """Remove one row of a table whose rows are all placed and hold no objects; the last one moves there."""
         last = self.size - 1
         if row != last:
-            for column in (self._rows or self.rows).values():
+            for column in (self._cells or self.cells).values():
                 column[row] = column[last]
         self.entities.replace_by_last(row)
         self.stable_ids.replace_by_last(row)

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pecs_np.ecs.arrays import as_bytes, copy_rows, put_rows, read_only, resized, strictly_increasing
+from pecs_np.ecs.arrays import (
+    as_bytes,
+    as_cells,
+    copy_rows,
+    put_rows,
+    read_only,
+    resized,
+    strictly_increasing,
+)
 
 PACKED = np.dtype([("x", "<f4"), ("n", "<i8"), ("b", "?"), ("v", "<u2", (3,))])
 OBJECTS = np.dtype([("x", "<f4"), ("s", "O")])
@@ -117,3 +125,17 @@ def test_a_read_only_view_refuses_writes_but_shows_them():
 def test_strictly_increasing_is_what_it_says(values):
     expected = all(a < b for a, b in pairwise(values))
     assert strictly_increasing(np.array(values, np.uint64)) is expected
+
+
+@pytest.mark.parametrize(
+    "dtype", ["u1", "<f4", "V3", [("a", "<u8")], [("x", "<f4"), ("y", "<f4")], [("a", "u1"), ("b", "<f8")]]
+)
+@pytest.mark.parametrize("where", ["own", "every other", "off a word"])
+def test_cells_copy_one_row_of_any_size_and_place(dtype, where):
+    dtype = np.dtype(dtype)
+    memory = np.arange(16 * dtype.itemsize + 1, dtype=np.uint8)
+    rows = np.ndarray(16, dtype, memory, offset=where == "off a word")[:: 2 if where == "every other" else 1]
+    before = [row.tobytes() for row in rows]
+    cells = as_cells(rows)
+    cells[2] = cells[5]
+    assert [row.tobytes() for row in rows] == [*before[:2], before[5], *before[3:]]

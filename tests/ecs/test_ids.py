@@ -70,8 +70,9 @@ def test_a_column_of_ids_behaves_as_a_list(dtype, data):
     column, model = IdColumn(dtype, start), expanded(start)
     if data.draw(st.booleans()):
         column = IdColumn(dtype, array=ids_array(dtype, model))
+    others, others_model = IdColumn(dtype), []
     for _ in range(data.draw(st.integers(1, 8))):
-        action = data.draw(st.sampled_from(["run", "next", "append", "extend", "remove", "read"]))
+        action = data.draw(st.sampled_from(["run", "next", "append", "extend", "remove", "hand", "read"]))
         if action in ("run", "next"):
             first, count = data.draw(run_of(dtype))
             if action == "next" and model and model[-1] + 10 < 2**64:
@@ -94,6 +95,12 @@ def test_a_column_of_ids_behaves_as_a_list(dtype, data):
             for hole, mover in zip(holes, movers, strict=True):
                 model[hole] = model[mover]
             del model[size:]
+        elif action == "hand" and model:
+            row = data.draw(st.integers(0, len(model) - 1))
+            column.hand_one(row, others)
+            others_model.append(model[row])
+            model[row] = model[-1]
+            del model[-1]
         elif action == "read":
             assert ints(column.array()) == model
         assert len(column) == column.size == len(model)
@@ -101,6 +108,7 @@ def test_a_column_of_ids_behaves_as_a_list(dtype, data):
             assert expanded(column.runs) == model
     assert ints(column.array()) == model
     assert ints(column.frozen(copy=True).array()) == model
+    assert ints(others.array()) == others_model
 
 
 @pytest.mark.parametrize("dtype", [ENTITY_ID, STABLE_ID], ids=["entity", "stable"])
