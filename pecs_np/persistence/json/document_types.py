@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
+
+import orjson
 
 from pecs_np.ecs.components import ComponentType
 from pecs_np.ecs.dtypes import Layout, check_name
@@ -16,6 +19,9 @@ from pecs_np.persistence.limits import Limits
 from pecs_np.persistence.resolving import resolve_types
 
 __all__ = ["DocumentTypes"]
+
+# Bytes of a schema that is kept for the next load.
+_MOST_CACHED = 4096
 
 
 class DocumentTypes:
@@ -116,10 +122,8 @@ class DocumentTypes:
         if type(version) is not int or not 0 < version < 1 << 32:
             raise bad_value("a type_version from 1", version, here)
         if "schema" in entry:
-            fields = fields_from_schema(
-                entry["schema"], f"{where}.schema of {self._name}", max_itemsize=self._limits.itemsize
-            )
-            return ComponentType(name, version, Layout(fields))
+            layout = _layout(entry["schema"], f"{where}.schema of {self._name}", self._limits.itemsize)
+            return ComponentType(name, version, layout)
         if cls is not None and cls._type.version != version:
             raise UnsupportedVersionError(
                 version,
@@ -128,6 +132,22 @@ class DocumentTypes:
                 suggestion="save it with its schema",
             )
         return None
+
+
+def _layout(schema: Any, where: str, max_itemsize: int) -> Layout:
+    """Return the layout of the fields that a schema lists."""
+    try:
+        text = orjson.dumps(schema)
+    except orjson.JSONEncodeError:  # nested too deeply for it, and for a schema
+        text = b""
+    if text and len(text) <= _MOST_CACHED:
+        return _cached_layout(text, where, max_itemsize)
+    return Layout(fields_from_schema(schema, where, max_itemsize=max_itemsize))
+
+
+@functools.lru_cache(maxsize=64)
+def _cached_layout(schema: bytes, where: str, max_itemsize: int) -> Layout:
+    return Layout(fields_from_schema(orjson.loads(schema), where, max_itemsize=max_itemsize))
 
 
 def _as_text(id_: Any) -> str:
