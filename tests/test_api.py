@@ -21,6 +21,7 @@ FLOORS = [
     [
         "ecs.arrays",
         "ecs.ids",
+        "ecs.id_lookup",
         "ecs.dtypes",
         "ecs.portable",
         "ecs.references",

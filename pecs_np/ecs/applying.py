@@ -15,7 +15,8 @@ from pecs_np.ecs.changes import ChangeSet, ChangeTable, joined_tables, no_ids
 from pecs_np.ecs.comparison import changed_rows, grouped_by_set
 from pecs_np.ecs.components import ComponentType
 from pecs_np.ecs.difference import portable_column
-from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn, IdLookup, as_int
+from pecs_np.ecs.id_lookup import IdLookup
+from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn, as_int
 from pecs_np.ecs.references import translated
 from pecs_np.ecs.restore import upsert
 from pecs_np.ecs.snapshot import Snapshot, SnapshotTable

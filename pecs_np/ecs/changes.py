@@ -15,7 +15,8 @@ import numpy as np
 from pecs_np.ecs.arrays import Array
 from pecs_np.ecs.components import ComponentType, type_name
 from pecs_np.ecs.entities import StableId, as_stable_ids
-from pecs_np.ecs.ids import STABLE_ID, IdLookup, as_int
+from pecs_np.ecs.id_lookup import IdLookup
+from pecs_np.ecs.ids import STABLE_ID, as_int
 from pecs_np.errors import WorldError
 
 __all__ = [

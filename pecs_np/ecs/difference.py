@@ -13,7 +13,8 @@ from pecs_np.ecs.arrays import Array
 from pecs_np.ecs.changes import ChangeSet, ChangeTable, WorldState, joined_tables, no_ids
 from pecs_np.ecs.comparison import changed_rows, grouped_by_set
 from pecs_np.ecs.components import ComponentType
-from pecs_np.ecs.ids import STABLE_ID, ColumnLookup, IdColumn
+from pecs_np.ecs.id_lookup import ColumnLookup
+from pecs_np.ecs.ids import STABLE_ID, IdColumn
 from pecs_np.ecs.references import EntityMap, translated
 from pecs_np.ecs.snapshot import Snapshot, SnapshotTable
 from pecs_np.ecs.values import private_copy

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from pecs_np.ecs.arrays import Array
 from pecs_np.ecs.components import ComponentType
 from pecs_np.ecs.entities import Entities
-from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn, find_duplicate
+from pecs_np.ecs.id_lookup import find_duplicate
+from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn
 from pecs_np.ecs.references import EntityMap, remap
 from pecs_np.ecs.snapshot import Snapshot, SnapshotTable
 from pecs_np.ecs.values import private_copy

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from pecs_np.ecs.arrays import Array
 from pecs_np.ecs.entities import as_stable_ids
-from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdLookup, as_int, as_record
+from pecs_np.ecs.id_lookup import IdLookup
+from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, as_int, as_record
 
 __all__ = ["StableIndex"]
 

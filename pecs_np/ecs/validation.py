@@ -11,7 +11,7 @@ import numpy as np
 from pecs_np.ecs.arrays import Array
 from pecs_np.ecs.dtypes import Field
 from pecs_np.ecs.entities import EntityId
-from pecs_np.ecs.ids import find_duplicate
+from pecs_np.ecs.id_lookup import find_duplicate
 from pecs_np.ecs.references import concatenated
 from pecs_np.ecs.values import invalid_element, invalid_value
 

@@ -14,7 +14,8 @@ from pecs_np.ecs.bundles import Bundle
 from pecs_np.ecs.commands import CommandBuffer
 from pecs_np.ecs.components import row_of
 from pecs_np.ecs.entities import EntityId, StableId, as_stable_ids
-from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn, IdLookup, as_int, as_record
+from pecs_np.ecs.id_lookup import IdLookup
+from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn, as_int, as_record
 from pecs_np.ecs.queries import Query
 from pecs_np.ecs.resources import Generators, Resources
 from pecs_np.ecs.restore import Mode, restore

@@ -13,7 +13,7 @@ import numpy as np
 from pecs_np.ecs.applying import apply
 from pecs_np.ecs.changes import ChangeSet
 from pecs_np.ecs.difference import difference
-from pecs_np.ecs.ids import IdLookup
+from pecs_np.ecs.id_lookup import IdLookup
 from pecs_np.ecs.snapshot import Snapshot, TableFilter
 from pecs_np.ecs.tracking import ChangeTracker
 from pecs_np.ecs.world import World

@@ -9,7 +9,8 @@ import numpy as np
 from pecs_np.ecs.arrays import Array, as_bytes
 from pecs_np.ecs.difference import plain_states
 from pecs_np.ecs.dtypes import Field
-from pecs_np.ecs.ids import IdLookup, as_int
+from pecs_np.ecs.id_lookup import IdLookup
+from pecs_np.ecs.ids import as_int
 from pecs_np.ecs.references import EntityMap, convert
 from pecs_np.ecs.snapshot import Snapshot, SnapshotTable
 from pecs_np.ecs.world import World

@@ -9,19 +9,17 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from pecs_np.ecs.id_lookup import ColumnLookup, IdLookup, find_duplicate
 from pecs_np.ecs.ids import (
     ENTITY_ID,
     MOST_RUNS,
     RUN,
     STABLE_ID,
-    ColumnLookup,
     IdColumn,
-    IdLookup,
     as_int,
     as_record,
     encode_runs,
     expand_runs,
-    find_duplicate,
 )
 
 CARRY = 1 << 64

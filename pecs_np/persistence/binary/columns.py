@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from pecs_np.ecs.arrays import BYTE, Array
 from pecs_np.ecs.components import ComponentType
 from pecs_np.ecs.dtypes import Field
-from pecs_np.ecs.ids import ENTITY_ID, ColumnLookup, IdColumn, as_int, find_duplicate
+from pecs_np.ecs.id_lookup import ColumnLookup, find_duplicate
+from pecs_np.ecs.ids import ENTITY_ID, IdColumn, as_int
 from pecs_np.ecs.references import convert
 from pecs_np.ecs.values import invalid_element, invalid_value
 from pecs_np.errors import (

@@ -8,7 +8,8 @@ import numpy as np
 
 from pecs_np.ecs.arrays import Array, strictly_increasing
 from pecs_np.ecs.changes import ChangeSet, ChangeTable, no_ids
-from pecs_np.ecs.ids import STABLE_ID, IdColumn, IdLookup, as_int, find_duplicate
+from pecs_np.ecs.id_lookup import IdLookup, find_duplicate
+from pecs_np.ecs.ids import STABLE_ID, IdColumn, as_int
 from pecs_np.errors import PecsError
 
 __all__ = ["check_ids"]

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from pecs_np.ecs.arrays import strictly_increasing
-from pecs_np.ecs.ids import STABLE_ID, IdLookup, as_int
+from pecs_np.ecs.id_lookup import IdLookup
+from pecs_np.ecs.ids import STABLE_ID, as_int
 from pecs_np.errors import CorruptedDataError, InvalidFormatError
 from pecs_np.persistence.binary.header import Header, type_id
 from pecs_np.persistence.binary.pieces import (

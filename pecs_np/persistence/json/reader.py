@@ -15,7 +15,8 @@ import numpy as np
 from pecs_np.ecs.arrays import Array
 from pecs_np.ecs.components import ComponentType
 from pecs_np.ecs.dtypes import Field
-from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, ColumnLookup, IdColumn, as_int, compact, find_duplicate
+from pecs_np.ecs.id_lookup import ColumnLookup, find_duplicate
+from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn, as_int, compact
 from pecs_np.ecs.references import concatenated, split
 from pecs_np.ecs.snapshot import Snapshot, SnapshotTable
 from pecs_np.errors import (

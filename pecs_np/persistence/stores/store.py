@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from pecs_np.ecs.arrays import Array
 from pecs_np.ecs.components import ComponentType
 from pecs_np.ecs.entities import EntityId, StableId, as_stable_ids
-from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn, IdLookup, as_int
+from pecs_np.ecs.id_lookup import IdLookup
+from pecs_np.ecs.ids import ENTITY_ID, STABLE_ID, IdColumn, as_int
 from pecs_np.ecs.restore import upsert
 from pecs_np.ecs.snapshot import Snapshot, SnapshotTable, TableFilter
 from pecs_np.ecs.storage import as_entity_ids
