@@ -26,7 +26,9 @@ __all__ = [
     "ComponentType",
     "accessors",
     "component_type",
+    "new_component",
     "row_of",
+    "set_at",
     "type_name",
     "value_of",
 ]
@@ -490,6 +492,7 @@ class Component:
 
 # What is made of the rest when it is first asked for.
 _MADE = frozenset({"_array", "_at", "_views"})
+# These are plain calls of C: a component's own attributes would be set by its `__setattr__`.
 new_component: Any = object.__new__
 _set_array = vars(Component)["_array"].__set__
 _set_views = vars(Component)["_views"].__set__

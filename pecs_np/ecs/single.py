@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pecs_np.ecs.components import Component, new_component, row_of, set_at
+from pecs_np.ecs.components import Component, row_of
 from pecs_np.ecs.storage import Storage
 from pecs_np.ecs.tables import Table
 
@@ -46,23 +46,7 @@ class Way:
 
 
 def get_one(storage: Storage, entity: int, type_: Any) -> Any:
-    """Return a component of an entity as a live view, or None where it has none.
-
-    The verb that is called most: what `Storage.find` and `row_of` do stands here without the calls.
-    """
-    if storage.unplaced:
-        storage.place()
-    books = storage.entities
-    slot = entity & 0xFFFFFFFF
-    try:
-        number = books.table_of[slot]
-        if number >= 0 and books.generation_of[slot] == entity >> 32 and 0 < slot < books.end:
-            cls, column, views = storage.tables[number].asked[type_]
-            view = new_component(cls)
-            set_at(view, (views, books.row_of[slot], column))
-            return view
-    except (IndexError, KeyError, TypeError):
-        pass  # not asked for before, or wrong
+    """Return a component of an entity as a live view, or None where it has none."""
     table, row = storage.find(entity)
     found = storage.ask(table, type_)
     return None if found is None else row_of(*found, row)
