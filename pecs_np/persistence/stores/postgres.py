@@ -350,7 +350,9 @@ class PostgresEntityPlugin(ServerStore[Any]):
     def _prepare(self, connection: Any) -> None:
         """Make the tables if they are not there, and check the version of those that are."""
         name = self._names["schema"].as_string(connection)
-        there = "SELECT to_regclass(%s) IS NOT NULL"
+        # By way of the catalog, which is read anew each time: a name alone stays unknown for the rest of a
+        # transaction in which it was waited for.
+        there = "SELECT EXISTS (SELECT FROM pg_class WHERE oid = to_regclass(%s))"
         if not connection.execute(there, (name,)).fetchone()[0]:
             with connection.transaction():
                 # One program at a time: others wait here, and then find them.

@@ -6,6 +6,7 @@ import os
 import pickle
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
@@ -403,6 +404,26 @@ def test_processes_make_the_tables_and_save_the_same_entities_at_once(postgres, 
         process.stdin.write("\n")
         process.stdin.flush()
     assert all(programs.answer(process) for process in made)
+
+
+def test_who_waits_until_another_has_made_the_tables_finds_them(postgres, db, table):
+    with ThreadPoolExecutor() as pool:
+        with db.transaction():
+            db.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (f'pecs_np "{table}_schema"',))
+            opened = pool.submit(PostgresEntityPlugin, postgres.address, table=table)
+            waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+            while not db.execute(waiting).fetchone()[0]:
+                assert not opened.done()
+                time.sleep(0.001)
+            for text in (
+                "CREATE TABLE {} (id uuid PRIMARY KEY, record bytea NOT NULL)",
+                "CREATE TABLE {}_layouts (id bytea PRIMARY KEY, document bytea NOT NULL)",
+                "CREATE TABLE {}_schema (version integer NOT NULL)",
+                "INSERT INTO {}_schema VALUES (1)",
+            ):
+                db.execute(text.format(table))
+        with opened.result(timeout=30) as store:
+            assert len(store) == 0
 
 
 def test_batches_that_wait_for_each_other_are_tried_again(store, db, postgres, table):
