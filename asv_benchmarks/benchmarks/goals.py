@@ -20,9 +20,10 @@ import orjson
 from pecs_np import World
 
 from . import ecs_bench_suite as suite
+from . import ratios
 from .common import Position, Velocity, populated
 from .memory import in_new_process, peak
-from .ratios import best, track_from_bytes, track_to_bytes
+from .ratios import best
 
 MILLION = 1_000_000
 
@@ -51,8 +52,8 @@ def small_saves():
 
 def large_saves():
     return [
-        ("`to_bytes` of 1M entities : `tobytes` + checksum", track_to_bytes(), "", 1.3, ""),
-        ("`from_bytes` of 1M entities : a copy + checksum", track_from_bytes(), "", 1.3, ""),
+        ("`to_bytes` of 1M entities : `tobytes` + checksum", ratios.track_to_bytes(), "", 1.3, ""),
+        ("`from_bytes` of 1M entities : a copy + checksum", ratios.track_from_bytes(), "", 1.3, ""),
     ]
 
 
