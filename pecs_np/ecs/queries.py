@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Query"]
 
-_NONE_CACHED: tuple[int, list[Any]] = -1, []
-
 T_co = TypeVar("T_co", covariant=True)
 
 
@@ -49,15 +47,14 @@ class Query(Generic[T_co]):
     [1 2 3] [2. 4. 6.]
     """
 
-    __slots__ = ("_cached", "_key", "_revision", "_storage")
+    __slots__ = ("_chunks", "_key", "_storage")
 
     def __init__(self, storage: Storage, key: tuple[Any, ...]) -> None:
         self._storage = storage
-        self._revision = storage.revision
         # (types asked for, with, without, optional, whether ids come first): also the key of caches
         self._key = key
-        # After how many changes, and the chunks.
-        self._cached: tuple[int, list[Any]] = _NONE_CACHED
+        # None before the first iteration, and after each structural change.
+        self._chunks: list[Any] | None = None
 
     def with_(self, *types: type[Component] | str) -> Query[T_co]:
         """Keep only tables that also have *types*, without yielding them."""
@@ -84,14 +81,12 @@ class Query(Generic[T_co]):
         return sum(table.size for table in self._tables())
 
     def __iter__(self) -> Iterator[T_co]:
-        revision = self._revision
-        number = revision.number
-        of, chunks = self._cached
-        if of != number:
-            chunks = self._collected(number)
+        chunks = self._chunks
+        if chunks is None:
+            chunks = self._collected()
         for chunk in chunks:
             yield chunk
-            if revision.number != number:
+            if self._chunks is not chunks:
                 raise StructuralChangeError(
                     "entities or components were added or removed while a query iterated",
                     suggestion="collect the changes in world.commands() and apply them after the loop",
@@ -108,7 +103,7 @@ class Query(Generic[T_co]):
 
     def forget(self) -> None:
         """Let go of the columns: they are no longer the world's."""
-        self._cached = _NONE_CACHED
+        self._chunks = None
 
     def _with_key(self, key: tuple[Any, ...]) -> Query[Any]:
         """Return the query of another key, the same one each time, which knows its chunks."""
@@ -118,12 +113,12 @@ class Query(Generic[T_co]):
             query = queries[key] = Query(self._storage, key)
         return query
 
-    def _collected(self, number: int) -> list[Any]:
-        chunks = [self._chunk(table) for table in self._tables()]
-        # With its number, because another thread may have changed the world meanwhile.
-        self._cached = number, chunks
-        self._storage.iterated.append(self)
-        return chunks
+    def _collected(self) -> list[Any]:
+        with self._storage.unchanged():
+            if self._chunks is None:  # else another thread has collected them meanwhile
+                self._chunks = [self._chunk(table) for table in self._tables()]
+                self._storage.iterated.append(self)
+            return self._chunks
 
     def _tables(self) -> list[Table]:
         storage = self._storage

@@ -124,12 +124,12 @@ def _take_over(storage: Storage, snapshot: Snapshot, entities: Entities, itself:
     """Make the tables of *snapshot* those of an empty world, references sent through *itself*."""
     storage.entities = entities
     storage.awaited = None
-    for table in snapshot.tables:
-        own = storage.adopt(table, _owned(table))
-        if itself is not None:
-            for type_ in own.types:
-                remap(own.columns[type_.name], type_.fields, itself)
-    storage.revision.number += 1
+    with storage.changing():
+        for table in snapshot.tables:
+            own = storage.adopt(table, _owned(table))
+            if itself is not None:
+                for type_ in own.types:
+                    remap(own.columns[type_.name], type_.fields, itself)
 
 
 def _owned(table: SnapshotTable) -> dict[str, Array]:

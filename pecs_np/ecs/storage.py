@@ -95,6 +95,10 @@ class Storage:
         """
         return self
 
+    def unchanged(self) -> contextlib.AbstractContextManager[bool]:
+        """Return a context for a ``with`` block during which no other thread makes a structural change."""
+        return self._lock
+
     def begin(self) -> None:
         """Begin a structural change; it has to `end`."""
         self._lock.acquire()
@@ -201,6 +205,7 @@ class Storage:
 
     def clear(self) -> None:
         """Forget all tables of a world without entities."""
+        self._forget_chunks()
         self.let_go()
         self.tables, self.by_names, self.by_types = [], {}, {}
         self.index = self.awaited = None
@@ -208,7 +213,7 @@ class Storage:
 
     def let_go(self) -> None:
         """Forget the caches that refer to what has them, in a circle: all columns would wait for the collector."""
-        self._forget_chunks()
+        self.iterated.clear()  # but an iteration under way goes on: nobody is left to change the world
         self.queries.clear()
         self.matches.clear()
         self.ways.clear()
@@ -290,7 +295,7 @@ class Storage:
         """Note the rows that are new since the last time in the books."""
         if not self.unplaced:
             return
-        with self._lock:
+        with self.unchanged():
             for table in self.unplaced:
                 self.entities.place(table.entities, table.number, table.placed)
                 table.placed = table.size
@@ -357,7 +362,7 @@ class Storage:
         """Return the index of stable ids, built now if this is its first use."""
         if (found := self.index) is not None:
             return found
-        with self._lock:
+        with self.unchanged():
             if self.index is None:
                 index = StableIndex(self._known)
                 tables = [table for table in self.tables if table.size]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 
 from pecs_np import (
     ComponentDefinitionError,
     ComponentValueError,
+    Query,
     StructuralChangeError,
     World,
     component,
@@ -298,3 +301,48 @@ def test_nested_iterations_are_independent():
     world = a_world()
     pairs = [(a.x[0], b.x[0]) for a in world.query(Position) for b in world.query(Velocity)]
     assert len(pairs) == 9
+
+
+def test_an_iteration_goes_on_when_its_world_is_let_go():
+    world = a_world()
+    chunks = iter(world.query(Position))
+    seen = len(next(chunks))
+    del world
+    assert seen + sum(map(len, chunks)) == 6
+
+
+def test_a_query_waits_for_the_change_that_another_thread_makes():
+    world, seen = a_world(), []
+    thread = threading.Thread(target=lambda: seen.extend(x for p in world.query(Position) for x in p.x))
+    with world._storage.changing():
+        thread.start()
+        thread.join(0.2)
+        assert not seen
+        world.despawn(1)
+    thread.join()
+    assert sorted(seen) == [2, 3, 4, 5, 6]
+
+
+def test_two_threads_may_begin_one_query(monkeypatch):
+    """They have the same chunks: that the second one collects is no change to the first."""
+    counts, both_begun = [], threading.Barrier(2, timeout=60)
+    query, chunk = a_world().query(Position), Query._chunk
+
+    def count():
+        chunks = iter(query)
+        first = len(next(chunks))
+        both_begun.wait()
+        counts.append(first + sum(map(len, chunks)))
+
+    other = threading.Thread(target=count)
+
+    def as_another_begins(self, table):
+        if other.ident is None:
+            other.start()
+            other.join(0.2)
+        return chunk(self, table)
+
+    monkeypatch.setattr(Query, "_chunk", as_another_begins)
+    count()
+    other.join()
+    assert counts == [6, 6]
