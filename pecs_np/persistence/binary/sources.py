@@ -110,11 +110,15 @@ class BytesSource:
         """Return *size* bytes as a buffer of the caller's, and their sum."""
         part = self.view[offset : offset + size]
         if size < SMALL:
-            data: Any = bytearray(part)
-        else:
-            data = aligned(size)
-            data[:] = np.frombuffer(part, BYTE)
-        return data, crc64(data)
+            small = bytearray(part)
+            return small, crc64(small)
+        data, crc = aligned(size), 0
+        given = np.frombuffer(part, BYTE)
+        for start in range(0, size, _BLOCK):
+            block = data[start : start + _BLOCK]
+            block[:] = given[start : start + _BLOCK]
+            crc = crc64(block, crc)  # while the processor's cache has it
+        return data, crc
 
     def unpacks(self, size: int, coming: int = 0) -> None:
         """Do nothing: the size of the save is known."""
