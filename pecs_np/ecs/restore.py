@@ -99,7 +99,7 @@ def fill(world: World, snapshot: Snapshot) -> None:
         )
     entities = Entities.holding([table.entities for table in snapshot.tables])
     itself = None if snapshot.sound else EntityMap((t.entities, t.entities) for t in snapshot.tables)
-    if storage.tables or storage.index is not None:
+    if storage.tables or storage.index is not None or storage.iterated:
         with storage.changing():
             storage.clear()
             _take_over(storage, snapshot, entities, itself)
@@ -124,12 +124,12 @@ def _take_over(storage: Storage, snapshot: Snapshot, entities: Entities, itself:
     """Make the tables of *snapshot* those of an empty world, references sent through *itself*."""
     storage.entities = entities
     storage.awaited = None
-    with storage.changing():
-        for table in snapshot.tables:
-            own = storage.adopt(table, _owned(table))
-            if itself is not None:
-                for type_ in own.types:
-                    remap(own.columns[type_.name], type_.fields, itself)
+    for table in snapshot.tables:
+        own = storage.adopt(table, _owned(table))
+        if itself is not None:
+            for type_ in own.types:
+                remap(own.columns[type_.name], type_.fields, itself)
+    storage.revision.number += 1
 
 
 def _owned(table: SnapshotTable) -> dict[str, Array]:

@@ -147,6 +147,14 @@ def test_a_query_kept_for_later_sees_tables_that_were_made_since():
     assert [p.x.tolist() for p in query] == [[1], [2]]
 
 
+def test_a_query_of_an_empty_world_sees_what_that_world_is_filled_with():
+    world = World()
+    query = world.query(Position)
+    assert not list(query)
+    world.restore(a_world().snapshot(), mode="exact")
+    assert sum(map(len, query)) == 6
+
+
 def test_a_type_that_no_entity_has_matches_nothing():
     world = a_world()
     assert list(world.query(Unused)) == []
