@@ -76,14 +76,14 @@ def track_step_overhead():
 
 def track_to_bytes():
     world = populated(1_000_000)
-    raw = np.ones(len(world.to_bytes()), np.uint8)
+    raw = np.frombuffer(world.to_bytes(), np.uint8)
     ours, copy, crc = best(world.to_bytes, raw.tobytes, lambda: crc64(raw), repeat=50)
     return ours / (copy + crc)
 
 
 def track_from_bytes():
     data = populated(1_000_000).to_bytes()
-    raw = np.ones(len(data), np.uint8)
+    raw = np.frombuffer(data, np.uint8)
     ours, copy, crc = best(lambda: World.from_bytes(data), raw.copy, lambda: crc64(raw), repeat=50)
     return ours / (copy + crc)
 
@@ -131,14 +131,14 @@ V1 = BinaryPlugin(version=1)
 
 def track_records_to_bytes():
     world = populated(1_000_000)
-    raw = np.ones(len(world.to_bytes(V1)), np.uint8)
+    raw = np.frombuffer(world.to_bytes(V1), np.uint8)
     ours, copy, crc = best(lambda: world.to_bytes(V1), raw.tobytes, lambda: crc64(raw))
     return ours / (copy + crc)
 
 
 def track_records_from_bytes():
     data = populated(1_000_000).to_bytes(V1)
-    raw = np.ones(len(data), np.uint8)
+    raw = np.frombuffer(data, np.uint8)
     ours, copy, crc = best(lambda: World.from_bytes(data), raw.copy, lambda: crc64(raw), repeat=50)
     return ours / (copy + crc)
 

@@ -32,8 +32,8 @@ Registry = tuple[tuple[str, int], ...]
 
 # One read brings in the head of most saves.
 _FIRST_READ = 1 << 11
-# Read and summed while they are in a core's cache.
-_BLOCK = 1 << 20
+# Read and summed while they are in the processor's cache: fewer at once take longer, for the calls they need.
+_BLOCK = 1 << 21
 # What is worth a second thread.
 _LARGE = 4 << 20
 # More than any save: what a stream's size is before its head tells.
