@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import sys
@@ -20,6 +21,11 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("any machine")
+
+
+def pytest_collection_finish():
+    """Leave the ten thousand tests to themselves: a collection that looks through all of them takes a second."""
+    gc.freeze()
 
 
 def _load(name, path=None):
