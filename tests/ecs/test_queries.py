@@ -319,7 +319,7 @@ def test_an_iteration_goes_on_when_its_world_is_let_go():
     assert seen + sum(map(len, chunks)) == 6
 
 
-def test_a_query_waits_for_the_change_that_another_thread_makes():
+def test_a_query_that_is_new_waits_for_the_change_that_another_thread_makes():
     world, seen = a_world(), []
     thread = threading.Thread(target=lambda: seen.extend(x for p in world.query(Position) for x in p.x))
     with world._storage.changing():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import mmap
 import threading
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -83,6 +84,16 @@ def _new(size: int) -> Any:
     return bytearray(size) if size < SMALL else aligned(size)
 
 
+def _filled(view: memoryview, offset: int, read_into: Callable[[memoryview, int], None]) -> int:
+    """Let *read_into* fill *view* with what a save has from *offset* on, block by block, and return the sum."""
+    crc = 0
+    for start in range(0, len(view), _BLOCK):
+        block = view[start : start + _BLOCK]
+        read_into(block, offset + start)
+        crc = crc64(block, crc)
+    return crc
+
+
 class BytesSource:
     """A save in memory. Columns are copied out of it."""
 
@@ -108,20 +119,18 @@ class BytesSource:
 
     def fresh(self, offset: int, size: int) -> tuple[Any, int]:
         """Return *size* bytes as a buffer of the caller's, and their sum."""
-        part = self.view[offset : offset + size]
         if size < SMALL:
-            small = bytearray(part)
+            small = bytearray(self.view[offset : offset + size])
             return small, crc64(small)
-        data, crc = aligned(size), 0
-        given = np.frombuffer(part, BYTE)
-        for start in range(0, size, _BLOCK):
-            block = data[start : start + _BLOCK]
-            block[:] = given[start : start + _BLOCK]
-            crc = crc64(block, crc)  # while the processor's cache has it
-        return data, crc
+        data: Any = aligned(size)
+        return data, _filled(memoryview(data), offset, self._read_into)
 
     def unpacks(self, size: int, coming: int = 0) -> None:
         """Do nothing: the size of the save is known."""
+
+    def _read_into(self, view: memoryview, offset: int) -> None:
+        # NumPy copies without holding the interpreter.
+        np.frombuffer(view, BYTE)[:] = np.frombuffer(self.view, BYTE, len(view), offset)
 
 
 class FileSource:
@@ -177,12 +186,7 @@ class FileSource:
 
     def _fill(self, view: memoryview, offset: int) -> int:
         """Read into *view* and return the sum of what was read."""
-        crc = 0
-        for start in range(0, len(view), _BLOCK):
-            block = view[start : start + _BLOCK]
-            self.file.read_into(block, offset + start)
-            crc = crc64(block, crc)
-        return crc
+        return _filled(view, offset, self.file.read_into)
 
 
 class MappedSource(BytesSource):
@@ -256,13 +260,7 @@ class StreamSource:
     def fresh(self, offset: int, size: int) -> tuple[Any, int]:
         """Return *size* bytes as a buffer of the caller's, and their sum."""
         data = _new(size)
-        view = memoryview(data)
-        crc = 0
-        for start in range(0, size, _BLOCK):
-            block = view[start : start + _BLOCK]
-            self._read_into(block, offset + start)
-            crc = crc64(block, crc)
-        return data, crc
+        return data, _filled(memoryview(data), offset, self._read_into)
 
     def all_after(self, data: bytes | bytearray, most: int) -> bytearray:
         """Return *data*, which has been read, and all that still comes, up to *most* bytes in all."""
