@@ -81,18 +81,15 @@ def test_the_figures_hold_every_round_of_every_verb(measured):
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux tells peaks")
-def test_peaks_of_memory_cover_what_a_part_adds(peers, tmp_path):
-    child, npy = peers("child"), peers("worlds.npy")
+def test_peaks_of_memory_cover_what_a_part_adds(peers):
+    (npy,) = (peer for peer in peers("catalog").PEERS if peer.module == "npy")
     n = 1_000_000
-    saving = child.memory_to_save(npy, n, tmp_path / "rows")
-    loading = child.memory_to_load(npy, tmp_path / "rows")
+    found = peers("measure").one(npy, n, 1)["memory"]
     world = 16 * n
-    assert saving is not None
-    assert loading is not None
-    assert world * 0.9 < saving["peak"] < world * 2
-    assert 0 <= saving["saving"] < world / 2
-    assert world * 0.9 < loading["load peak"] < world * 1.5
-    assert 0 <= loading["loading"] < world / 2
+    assert world * 0.9 < found["peak"] < world * 2
+    assert 0 <= found["saving"] < world / 2
+    assert world * 0.9 < found["load peak"] < world * 1.5
+    assert 0 <= found["loading"] < world / 2
 
 
 def test_figures_that_were_kept_give_the_same_table(measured, tmp_path):
